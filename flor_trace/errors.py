@@ -1,0 +1,64 @@
+"""Every exception that flor_trace raises on purpose.
+
+FlorTraceError
+  UsageError            the user asked for something that cannot be done: exit status 2
+    RunNotFound
+    StoreUnreadable
+    FormatTooNew
+    SourceChanged       today's source differs from the recorded one by more than log statements
+    EnvironmentMismatch recorded by another interpreter or torch version
+  CorruptRecord         bytes on disk fail their checksum; readers fall back to an earlier snapshot
+  NotRestorable         a snapshot cannot be restored onto the live state; an earlier one is used
+  ReplayFailed          a worker failed: exit status 1
+"""
+
+from __future__ import annotations
+
+
+class FlorTraceError(Exception):
+    """Base of all exceptions of this package; its message is one clear sentence for the user."""
+
+    exit_status = 1
+
+
+class UsageError(FlorTraceError):
+    """The request cannot be carried out as it was made."""
+
+    exit_status = 2
+
+
+class RunNotFound(UsageError):
+    """No recorded run fits the request."""
+
+
+class StoreUnreadable(UsageError):
+    """The store's folder or a file in it cannot be read or written."""
+
+
+class FormatTooNew(UsageError):
+    """The run was written by a later version of flor_trace."""
+
+
+class SourceChanged(UsageError):
+    """Today's source differs from the recorded one by more than log statements."""
+
+
+class EnvironmentMismatch(UsageError):
+    """The run was recorded by another interpreter or library version."""
+
+
+class CorruptRecord(FlorTraceError):
+    """Stored bytes fail their checksum or are cut short."""
+
+
+class NotRestorable(FlorTraceError):
+    """A snapshot cannot be restored onto the present live state."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path = path
+        self.reason = reason
+
+
+class ReplayFailed(FlorTraceError):
+    """A replay worker failed."""

@@ -1,0 +1,27 @@
+"""What all tests share: the `slow` marker, and no influence of the caller's own flor_trace settings."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="run the tests marked slow, too")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # One thread, as in scripts/test: two would change the bits of results and fight over the cores.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    for name in [name for name in os.environ if name.startswith("FLOR_TRACE_")]:
+        del os.environ[name]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--slow") or "slow" in (config.getoption("markexpr") or ""):
+        return
+    skip = pytest.mark.skip(reason="slow: needs --slow")
+    for item in items:
+        if "slow" in item.keywords:
+            item.add_marker(skip)

@@ -1,0 +1,223 @@
+"""The command line. Each command imports what it needs, so that `record` reaches the script soon."""
+
+from __future__ import annotations
+
+import sys
+
+from flor_trace.errors import FlorTraceError, UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable
+    from typing import Any, Literal, NoReturn
+
+USAGE = """\
+usage: flor_trace record [OPTIONS] [--] (FILE | -m MODULE | -c CODE) [ARGS...]
+       flor_trace replay [OPTIONS] [--] [FILE]
+       flor_trace runs | show | logs | verify | rm | gc [--store DIR] [--json] [RUN...]
+
+record   run a script as python would, and record it
+replay   print what log statements added since would have printed in the recorded run
+runs     list the recorded runs
+show     tell one run's details
+logs     print a run's recorded output
+verify   check every stored byte of a run
+rm       delete runs
+gc       delete what crashed recordings left
+
+flor_trace COMMAND --help tells a command's options.
+"""
+
+RECORD_USAGE = """\
+usage: flor_trace record [OPTIONS] [--] (FILE | -m MODULE | -c CODE) [ARGS...]
+
+Runs the script as python would and records it. Everything after FILE, MODULE or CODE belongs to the script.
+
+  --store DIR        where runs are kept (.flor)
+  --name S           a name for the run
+  --tag K=V          a label for the run; may be repeated
+  --overhead SHARE   what recording may cost, as a share of the run's time (0.01)
+  --every N|auto     a snapshot at every N-th iteration of the outermost loops, whatever it costs (auto)
+  --instrument PKG   instrument this installed package too; may be repeated
+  -q, --quiet        no summary line
+"""
+
+_RECORD_VALUES = {f"--{name}": name for name in ("store", "name", "tag", "overhead", "every", "instrument")}
+_REPEATED = {"tag", "instrument"}
+_FLAGS = {"-q": "quiet", "--quiet": "quiet"}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Carry out a command line; returns the exit status."""
+    words = sys.argv[1:] if argv is None else argv
+    try:
+        return _dispatch(words)
+    except FlorTraceError as error:
+        print(f"flor_trace: {error}", file=sys.stderr)
+        return error.exit_status
+
+
+def _dispatch(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(USAGE, end="", file=sys.stdout if words else sys.stderr)
+        return 0 if words else UsageError.exit_status
+    command, rest = words[0], words[1:]
+    if command == "record":
+        return _record(rest)
+    if command == "replay":
+        return _replay(rest)
+    if command in ("-V", "--version"):
+        import flor_trace
+
+        print(flor_trace.__version__)
+        return 0
+    if command in _QUERIES:
+        return _query(command, rest)
+    raise UsageError(f"there is no command {command!r}: write record, replay, {', '.join(_QUERIES)}")
+
+
+# -- record -------------------------------------------------------------------------------------------------------------
+
+
+def _record(words: list[str]) -> int:
+    if words and words[0] in ("-h", "--help"):
+        print(RECORD_USAGE, end="")
+        return 0
+    given, kind, target, args = parse_record(words)
+    from flor_trace.config import RecordOptions
+    from flor_trace.record.session import record
+
+    return record(kind, target, args, RecordOptions(given))
+
+
+def parse_record(words: list[str]) -> tuple[dict[str, Any], Literal["file", "module", "code"], str, list[str]]:
+    """The options before the target, the target's kind, the target, and the script's own arguments, untouched."""
+    given: dict[str, Any] = {}
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        if word == "--":
+            break
+        if word[:2] in ("-m", "-c"):
+            # As python has it: the value may be joined to the letter, and ends our options either way.
+            value = word[2:] or (rest.pop(0) if rest else "")
+            if not value:
+                raise UsageError(f"record {word} needs {'a module' if word == '-m' else 'code'}")
+            return given, "module" if word[1] == "m" else "code", value, rest
+        if word in _FLAGS:
+            given[_FLAGS[word]] = True
+            continue
+        option, equals, value = word.partition("=")
+        if option in _RECORD_VALUES:
+            if not equals:
+                if not rest:
+                    raise UsageError(f"record {option} needs a value")
+                value = rest.pop(0)
+            name = _RECORD_VALUES[option]
+            if name in _REPEATED:
+                given.setdefault(name, []).append(value)
+            else:
+                given[name] = value
+            continue
+        if word.startswith("-") and word != "-":
+            raise UsageError(f"record knows no option {word}; the script's own options go after its name")
+        rest.insert(0, word)
+        break
+    if not rest:
+        raise UsageError("record needs a script: FILE, -m MODULE or -c CODE")
+    if word == "--" and rest[0] in ("-m", "-c"):
+        if len(rest) < 2:
+            raise UsageError(f"record {rest[0]} needs {'a module' if rest[0] == '-m' else 'code'}")
+        return given, "module" if rest[0] == "-m" else "code", rest[1], rest[2:]
+    return given, "file", rest[0], rest[1:]
+
+
+# -- replay -------------------------------------------------------------------------------------------------------------
+
+
+def _replay(words: list[str]) -> int:
+    given = parse_replay(words)
+    from flor_trace.config import ReplayOptions
+    from flor_trace.replay.command import replay
+
+    return replay(ReplayOptions(given))
+
+
+def parse_replay(words: list[str]) -> dict[str, Any]:
+    """What replay was told, by option name."""
+    parser = _parser("replay", "Prints what log statements added since would have printed in the recorded run.")
+    parser.add_argument("--run", metavar="ID", help="the run: an id, the beginning of one, a name, or @last (the last run of FILE)")
+    parser.add_argument("--workers", metavar="N|auto", help="how many processes")
+    parser.add_argument("--iterations", metavar="A:B", help="only these iterations of the main loop")
+    parser.add_argument("--show", metavar="new|all", help="the new output alone, or all of it (new)")
+    parser.add_argument("--init", metavar="jump|weak|strong", help="how a worker gets to its first iteration (jump)")
+    parser.add_argument("--dry-run", action="store_const", const=True, help="print the plan and its estimate only")
+    parser.add_argument("--json", action="store_const", const=True, help="print JSON")
+    parser.add_argument("--accept-changes", action="store_const", const=True, help="replay although more than log statements changed")
+    parser.add_argument("file", metavar="FILE", nargs="?", help="replay the last run of this script, as it is today")
+    namespace, extra = parser.parse_known_args(words)
+    if extra:
+        if namespace.file is not None and words.index(namespace.file) < words.index(extra[0]):
+            raise UsageError(f"replay takes the script's arguments from the record: leave out {' '.join(extra)}")
+        raise UsageError(f"replay knows no option {extra[0]}")
+    return vars(namespace)
+
+
+# -- the rest -----------------------------------------------------------------------------------------------------------
+
+_QUERIES = ("runs", "show", "logs", "verify", "rm", "gc")
+_ABOUT = {
+    "runs": "Lists the recorded runs.",
+    "show": "Tells one run's details.",
+    "logs": "Prints a run's recorded output.",
+    "verify": "Checks every stored byte of a run; exits with 1 where some are damaged.",
+    "rm": "Deletes runs.",
+    "gc": "Deletes what crashed recordings and replays left behind.",
+}
+
+
+def _query(command: str, words: list[str]) -> int:
+    parser = _parser(command, _ABOUT[command])
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    if command in ("show", "logs", "verify"):
+        parser.add_argument("run", metavar="RUN", nargs="?", default="@last", help="an id, the beginning of one, a name, or @last")
+    elif command == "rm":
+        parser.add_argument("runs", metavar="RUN", nargs="+", help="ids, beginnings of ids, or names")
+    namespace = parser.parse_args(words)
+    from flor_trace.config import Options
+    from flor_trace.query import commands
+
+    store = Options({"store": namespace.store}).store
+    if command == "rm":
+        return commands.remove(store, namespace.runs, as_json=namespace.json)
+    if command in ("runs", "gc"):
+        function: Callable[..., int] = commands.list_runs if command == "runs" else commands.collect_garbage
+        return _tolerating_closed_pipe(lambda: function(store, as_json=namespace.json))
+    about: Callable[..., int] = {"show": commands.show, "logs": commands.logs, "verify": commands.verify}[command]
+    return _tolerating_closed_pipe(lambda: about(store, namespace.run, as_json=namespace.json))
+
+
+def _tolerating_closed_pipe(action: Callable[[], int]) -> int:
+    import os
+
+    try:
+        status = action()
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        # `flor_trace logs | head`: the interpreter would complain again when it flushes stdout at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _parser(command: str, about: str) -> argparse.ArgumentParser:
+    import argparse
+
+    class Parser(argparse.ArgumentParser):
+        def error(self, message: str) -> NoReturn:
+            raise UsageError(f"{command}: {message}")
+
+    parser = Parser(prog=f"flor_trace {command}", description=about, allow_abbrev=False)
+    parser.add_argument("--store", metavar="DIR", help="where runs are kept (.flor)")
+    return parser

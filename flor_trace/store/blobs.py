@@ -1,0 +1,201 @@
+"""Blob packs: content-addressed bytes in append-only files.
+
+A pack begins with a 16-byte magic; each blob is a 64-byte header and its bytes, either raw or as pieces of 4 MiB that
+lz4 made smaller (a piece that lz4 does not shrink is stored raw within). Where a blob lies is told by index entries
+in the journal. The digest is the xxh3-128 of the uncompressed bytes and is checked at every read.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+
+from flor_trace.errors import CorruptRecord
+from flor_trace.store.files import AppendFile
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    Entry = tuple[str, int, int, int, int, int]
+    """digest, pack number, offset of the header, size, stored size, codec"""
+
+PACK_MAGIC = b"flor_trace pack\x01"
+RAW, LZ4 = 0, 1
+PIECE = 4 << 20
+_PROBE = 64 << 10
+_SMALL = 256
+# lz4 must save at least this share of the probe to be worth its time.
+_WORTH = 0.85
+_PACK_LIMIT = 1 << 30
+
+# magic, digest, codec, padding, size, stored size, padding, CRC-32 of the 60 bytes before it
+_HEADER = struct.Struct("<4s16sB3xQQ20x")
+_CHECK = struct.Struct("<I")
+HEADER_SIZE = _HEADER.size + _CHECK.size
+_BLOB_MAGIC = b"\xffBL\xfe"
+_PIECE_SIZE = struct.Struct("<I")
+
+
+def digest_of(data: bytes | memoryview) -> str:
+    """The name of some bytes: their xxh3-128 in hex digits."""
+    import xxhash
+
+    return xxhash.xxh3_128_hexdigest(data)
+
+
+def pack_name(number: int) -> str:
+    """The file name of a pack."""
+    return f"{number:04d}.pack"
+
+
+class PackWriter:
+    """Appends blobs to the packs of one run."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+        self._file: AppendFile | None = None
+        self._number = -1
+        self.stored_bytes = 0
+
+    def append(self, digest: str, data: bytes | memoryview) -> Generator[None, None, Entry]:
+        """Store a blob piece by piece, pausing after each; returns its index entry."""
+        view = memoryview(data).cast("B")
+        codec = LZ4 if _compresses(view) else RAW
+        file = self._current()
+        offset = file.size
+        if codec == LZ4:
+            # The stored size stands in the header, before the pieces: they are gathered first.
+            pieces = bytearray()
+            for start in range(0, len(view), PIECE):
+                pieces += _squeeze(view[start : start + PIECE])
+                yield
+            stored = memoryview(pieces)
+        else:
+            stored = view
+        header = _HEADER.pack(_BLOB_MAGIC, bytes.fromhex(digest), codec, len(view), len(stored))
+        file.append(header + _CHECK.pack(zlib.crc32(header)))
+        for start in range(0, len(stored), PIECE):
+            file.append(stored[start : start + PIECE])
+            if file.wants_sync:
+                file.sync()
+            yield
+        self.stored_bytes += HEADER_SIZE + len(stored)
+        return (digest, self._number, offset, len(view), len(stored), codec)
+
+    def sync(self) -> None:
+        """Make everything appended durable."""
+        if self._file is not None:
+            self._file.sync()
+
+    def close(self) -> None:
+        """Close the present pack."""
+        if self._file is not None:
+            self._file.close()
+
+    def _current(self) -> AppendFile:
+        if self._file is None or self._file.size >= _PACK_LIMIT:
+            if self._file is not None:
+                self._file.sync()
+                self._file.close()
+            self._number += 1
+            self._file = AppendFile(os.path.join(self._folder, pack_name(self._number)))
+            self._file.append(PACK_MAGIC)
+        return self._file
+
+
+class PackReader:
+    """Reads blobs of one run by their index entries."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+
+    def looks_whole(self, entry: Entry) -> bool:
+        """Whether header and length are right; the content is not read."""
+        try:
+            with open(self._path(entry), "rb") as file:
+                self._check_header(_pread(file.fileno(), HEADER_SIZE, entry[2]), entry)
+                return os.fstat(file.fileno()).st_size >= entry[2] + HEADER_SIZE + entry[4]
+        except (OSError, CorruptRecord):
+            return False
+
+    def read(self, entry: Entry) -> bytes:
+        """The bytes of a blob; raises CorruptRecord unless they are exactly those that were stored."""
+        digest, _, offset, size, stored_size, codec = entry
+        try:
+            with open(self._path(entry), "rb") as file:
+                self._check_header(_pread(file.fileno(), HEADER_SIZE, offset), entry)
+                stored = _pread(file.fileno(), stored_size, offset + HEADER_SIZE)
+        except OSError as error:
+            raise CorruptRecord(f"blob {digest} cannot be read: {error}") from error
+        if len(stored) != stored_size:
+            raise CorruptRecord(f"blob {digest} is cut short in {self.name(entry)} at byte {offset}")
+        data = _unsqueeze(stored, size, digest) if codec == LZ4 else stored
+        if len(data) != size or digest_of(data) != digest:
+            raise CorruptRecord(f"blob {digest} is damaged in {self.name(entry)} at byte {offset}")
+        return data
+
+    def _check_header(self, header: bytes, entry: Entry) -> None:
+        digest, _, offset, size, stored_size, codec = entry
+        expected = _HEADER.pack(_BLOB_MAGIC, bytes.fromhex(digest), codec, size, stored_size)
+        if header != expected + _CHECK.pack(zlib.crc32(expected)):
+            raise CorruptRecord(f"the header of blob {digest} is damaged in {self.name(entry)} at byte {offset}")
+
+    def name(self, entry: Entry) -> str:
+        """The pack's path, relative to the run's folder."""
+        return f"packs/{pack_name(entry[1])}"
+
+    def _path(self, entry: Entry) -> str:
+        return os.path.join(self._folder, pack_name(entry[1]))
+
+
+def _compresses(view: memoryview) -> bool:
+    if len(view) < _SMALL:
+        return False
+    # The middle is looked at too: many arrays begin with zeros, and many files with text.
+    middle = len(view) // 2
+    sample = bytes(view[:_PROBE]) + (bytes(view[middle : middle + _PROBE]) if len(view) > 2 * _PROBE else b"")
+    return len(_lz4(sample)) < _WORTH * len(sample)
+
+
+def _lz4(data: bytes | memoryview) -> bytes:
+    import lz4.block
+
+    return bytes(lz4.block.compress(data, store_size=False))
+
+
+def _squeeze(piece: memoryview) -> bytes:
+    small = _lz4(piece)
+    body = small if len(small) < len(piece) else bytes(piece)
+    return _PIECE_SIZE.pack(len(body)) + body
+
+
+def _unsqueeze(stored: bytes, size: int, digest: str) -> bytes:
+    import lz4.block
+
+    pieces: list[bytes] = []
+    offset, left = 0, size
+    try:
+        while left > 0:
+            (length,) = _PIECE_SIZE.unpack_from(stored, offset)
+            offset += _PIECE_SIZE.size
+            body = stored[offset : offset + length]
+            whole = min(PIECE, left)
+            pieces.append(body if length == whole else lz4.block.decompress(body, uncompressed_size=whole))
+            offset += length
+            left -= whole
+    except (struct.error, lz4.block.LZ4BlockError) as error:
+        raise CorruptRecord(f"blob {digest} is damaged: {error}") from error
+    return b"".join(pieces)
+
+
+def _pread(descriptor: int, size: int, offset: int) -> bytes:
+    data = os.pread(descriptor, size, offset)
+    if len(data) == size:
+        return data
+    parts = [data]  # one call returns at most 2 GiB
+    while data and size > (have := sum(map(len, parts))):
+        data = os.pread(descriptor, size - have, offset + have)
+        parts.append(data)
+    return b"".join(parts)

@@ -1,0 +1,110 @@
+"""System calls that the store needs: atomic replacement, append-only files, durability of folders."""
+
+from __future__ import annotations
+
+import os
+
+# Our descriptors are moved up here, so that the script's own get the numbers that they would get without us.
+_DESCRIPTOR_BASES = (900, 200, 60)
+# A file is made durable in steps of this size: each step is short, so the writer can be paused between two.
+SYNC_STEP = 16 << 20
+
+
+def read_bytes(path: str) -> bytes:
+    """The whole content of a file."""
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def sync_folder(path: str) -> None:
+    """Make the entries of a folder durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_file(path: str) -> None:
+    """Make a file's content durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_atomically(path: str, data: bytes) -> None:
+    """Write a file so that other processes see either nothing (or the old content) or all of it."""
+    temporary = f"{path}.{os.getpid()}.tmp"
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+    try:
+        write_all(descriptor, data)
+    finally:
+        os.close(descriptor)
+    os.replace(temporary, path)
+
+
+def write_all(descriptor: int, data: bytes | memoryview) -> None:
+    """Write all bytes, however many calls it takes."""
+    written = os.write(descriptor, data)
+    if written < len(data):
+        rest = memoryview(data)[written:]
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+
+
+class AppendFile:
+    """A new file that only grows. Never buffers: what `append` has returned from outlives the process."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        low = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o666)
+        self._descriptor = _move_up(low)
+        status = os.fstat(self._descriptor)
+        self._identity = (status.st_dev, status.st_ino)
+        self.size = 0
+        self._unsynced = 0
+
+    def append(self, data: bytes | memoryview) -> None:
+        """Append bytes; raises OSError when the disk does not take them."""
+        status = os.fstat(self._descriptor)
+        # A script that closes all descriptors and opens files would else get our bytes into one of its own.
+        if (status.st_dev, status.st_ino) != self._identity:
+            raise OSError(f"the descriptor of {self.path} was closed by the script")
+        write_all(self._descriptor, data)
+        self.size += len(data)
+        self._unsynced += len(data)
+
+    @property
+    def wants_sync(self) -> bool:
+        """Whether enough has gathered for a step towards durability."""
+        return self._unsynced >= SYNC_STEP
+
+    def sync(self) -> None:
+        """Return once everything that was appended is durable."""
+        if self._unsynced:
+            os.fdatasync(self._descriptor)
+            self._unsynced = 0
+
+    def close(self) -> None:
+        """Close the descriptor if it is still ours."""
+        try:
+            status = os.fstat(self._descriptor)
+        except OSError:
+            return  # the script closed it
+        if (status.st_dev, status.st_ino) == self._identity:
+            os.close(self._descriptor)
+
+
+def _move_up(descriptor: int) -> int:
+    import fcntl
+
+    for base in _DESCRIPTOR_BASES:
+        try:
+            moved = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, base)
+        except OSError:
+            continue  # above the limit of open files
+        os.close(descriptor)
+        return moved
+    return descriptor

@@ -1,0 +1,156 @@
+"""Where things lie: the store's folder, run ids, run folders and their manifests.
+
+    .flor/
+      .gitignore         "*"
+      catalog.sqlite     an index that can be deleted at any time
+      runs/<id>/
+        manifest.json    who, what and when; its copy is the first record of the journal
+        journal          everything that happened, in order
+        packs/           blobs
+        sources/         the recorded source files, named by digest
+        replays/<n>/     what replays leave; recording files are never modified
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import zlib
+
+from flor_trace.errors import CorruptRecord, FormatTooNew, RunNotFound, StoreUnreadable
+from flor_trace.store.files import read_bytes, sync_folder, write_atomically
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+FORMAT = 1
+DEFAULT_STORE = ".flor"
+MANIFEST = "manifest.json"
+JOURNAL = "journal"
+PACKS = "packs"
+SOURCES = "sources"
+REPLAYS = "replays"
+CATALOG = "catalog.sqlite"
+
+
+def runs_folder(store: str) -> str:
+    """The folder that holds a store's runs."""
+    return os.path.join(store, "runs")
+
+
+def run_folder(store: str, run_id: str) -> str:
+    """The folder of one run."""
+    return os.path.join(store, "runs", run_id)
+
+
+def new_run_id() -> str:
+    """An id that sorts by time and is never given twice."""
+    now = time.time()
+    return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime(now))}-{int(now * 1000) % 1000:03d}-{os.urandom(3).hex()}"
+
+
+def create_run_folder(store: str) -> tuple[str, str]:
+    """Make the folder of a new run; returns its id and path. Two processes never get the same one."""
+    try:
+        os.makedirs(runs_folder(store), exist_ok=True)
+        ignore = os.path.join(store, ".gitignore")
+        if not os.path.exists(ignore):
+            write_atomically(ignore, b"*\n")
+        while True:
+            run_id = new_run_id()
+            folder = run_folder(store, run_id)
+            try:
+                os.mkdir(folder)
+            except FileExistsError:
+                continue
+            break
+        os.mkdir(os.path.join(folder, PACKS))
+        os.mkdir(os.path.join(folder, SOURCES))
+        sync_folder(runs_folder(store))
+    except OSError as error:
+        raise StoreUnreadable(f"cannot record into {store}: {error.strerror or error}") from error
+    return run_id, folder
+
+
+def write_manifest(folder: str, manifest: dict[str, Any]) -> None:
+    """Write a run's manifest, checksummed."""
+    body = json.dumps(manifest, indent=1, sort_keys=True)
+    check = f"{zlib.crc32(body.encode()):08x}"
+    write_atomically(os.path.join(folder, MANIFEST), f'{{"check": "{check}", "manifest":\n{body}\n}}\n'.encode())
+
+
+def read_manifest(folder: str) -> dict[str, Any]:
+    """A run's manifest; raises CorruptRecord where it is damaged and FormatTooNew where a later version wrote it."""
+    path = os.path.join(folder, MANIFEST)
+    try:
+        outer = json.loads(read_bytes(path))
+        manifest, check = outer["manifest"], outer["check"]
+        written_by = int(manifest["format"])
+    except OSError as error:
+        raise CorruptRecord(f"{path} cannot be read: {error.strerror or error}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise CorruptRecord(f"{path} is damaged") from error
+    intact = f"{zlib.crc32(json.dumps(manifest, indent=1, sort_keys=True).encode()):08x}" == check
+    if intact:
+        check_format(written_by, path)
+        return dict(manifest)
+    raise CorruptRecord(f"{path} is damaged")
+
+
+def check_format(written_by: int, path: str) -> None:
+    """Refuse what a later version of flor_trace wrote."""
+    if written_by > FORMAT:
+        raise FormatTooNew(f"{path} has format {written_by}, this version of flor_trace reads up to format {FORMAT}: upgrade it")
+
+
+def run_ids(store: str) -> list[str]:
+    """The ids of all runs in a store, oldest first; none where there is no store."""
+    try:
+        names = os.listdir(runs_folder(store))
+    except (FileNotFoundError, NotADirectoryError):
+        if os.path.exists(store) and not os.path.isdir(store):
+            raise StoreUnreadable(f"{store} is a file, not a store's folder") from None
+        return []
+    except OSError as error:
+        raise StoreUnreadable(f"cannot read the store {store}: {error.strerror or error}") from error
+    return sorted(name for name in names if is_complete(run_folder(store, name)))
+
+
+def is_complete(folder: str) -> bool:
+    """Whether a run was created to the end; a folder without journal was left by a crash, or is being made."""
+    return os.path.exists(os.path.join(folder, JOURNAL)) or os.path.exists(os.path.join(folder, MANIFEST))
+
+
+def resolve(store: str, reference: str) -> str:
+    """The id that a reference means: `@last`, `@last~N`, an id, an unambiguous beginning of one, or a name (the last run of it)."""
+    ids = run_ids(store)
+    if not ids:
+        raise RunNotFound(f"no run is recorded in {store}")
+    if reference.startswith("@last"):
+        back = reference[len("@last~") :] if reference.startswith("@last~") else "0" if reference == "@last" else ""
+        if not back.isdigit():
+            raise RunNotFound(f"{reference} means no run: write @last or @last~N")
+        if int(back) >= len(ids):
+            raise RunNotFound(f"{reference} means no run: {store} holds {len(ids)}")
+        return ids[-1 - int(back)]
+    if reference in ids:
+        return reference
+    for run_id in reversed(ids):
+        if _name_of(store, run_id) == reference:
+            return run_id
+    fitting = [run_id for run_id in ids if reference and run_id.startswith(reference)]
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        raise RunNotFound(f"{len(fitting)} runs begin with {reference}: {', '.join(fitting[:4])}{', …' if len(fitting) > 4 else ''}")
+    raise RunNotFound(f"no run in {store} has the id or name {reference}")
+
+
+def _name_of(store: str, run_id: str) -> str | None:
+    try:
+        name = read_manifest(run_folder(store, run_id)).get("name")
+    except (CorruptRecord, FormatTooNew):
+        return None  # such a run is found by its id only
+    return name if isinstance(name, str) else None

@@ -1,0 +1,1 @@
+"""What injected code calls while the user's script runs; nothing in here touches the disk."""

@@ -1,0 +1,104 @@
+"""Decides at which boundaries a snapshot is worth its cost.
+
+The base is Flor's joint invariant (Garcia et al., VLDB 2021, §5.3): what recording costs stays under a fixed share of the time
+that has passed, and a loop is snapshotted only if restoring it pays. Here the share is a credit that grows with time
+and that each snapshot's stall is paid from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from flor_trace.runtime.loops import Activation
+
+# What may be spent at once, before any time has passed, on the entries of outermost loops: without the snapshot at
+# its entry nothing of a loop can be jumped over.
+ENTRY_ALLOWANCE_SECONDS = 0.3
+# An iteration this long is worth a snapshot inside the inner loop.
+LONG_STEP_SECONDS = 0.25
+# Below this a loop is executed again as fast as it is restored.
+WORTH_SKIPPING_SECONDS = 0.005
+
+
+@dataclass
+class Budget:
+    """The credit of one run.
+
+    Args:
+        overhead: the share of elapsed time that stalls may take, such as 0.01.
+        every: a number N takes snapshots at every N-th iteration of outermost loops and around the loops in
+            these, whatever it costs; None leaves it to the credit.
+        clock: seconds since some fixed moment.
+    """
+
+    overhead: float
+    every: int | None
+    clock: Callable[[], float]
+    spent: float = 0.0
+    spent_on_entries: float = 0.0
+    cost: float = 0.01
+    taken: int = 0
+    passed: int = 0
+    heads: int = 0
+    pairs: int = 0
+    pair_was_denied: bool = False
+    started: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.started = self.clock()
+
+    def credit(self) -> float:
+        """Seconds that may be spent now."""
+        return self.overhead * (self.clock() - self.started) - self.spent
+
+    def pay(self, stall: float, entry_of_outermost: bool) -> None:
+        """A snapshot has stalled the training for `stall` seconds."""
+        self.taken += 1
+        if entry_of_outermost:
+            self.spent_on_entries += stall
+        else:
+            self.spent += stall
+        self.cost = stall if self.taken == 1 else 0.5 * (self.cost + stall)
+
+    def entry_is_due(self, activation: Activation, depth: int, parent: Activation | None) -> bool:
+        """Whether to snapshot the entry of an activation, which its exit snapshot and all jumps in it need."""
+        if depth > 2:
+            return False
+        if self.every is not None:
+            return parent is None or parent.iteration % self.every == 0
+        if depth == 1:
+            return (
+                self.spent_on_entries < ENTRY_ALLOWANCE_SECONDS
+                or self.credit() > self.cost
+            )
+        probe = activation.probe
+        if probe.calls and probe.seconds / probe.calls < max(WORTH_SKIPPING_SECONDS, 2 * self.cost):
+            return False
+        self.pair_was_denied = not self._affords(2.0)
+        self.pairs += not self.pair_was_denied
+        return not self.pair_was_denied
+
+    def head_is_due(self, activation: Activation, depth: int) -> bool:
+        """Whether to snapshot the head of iteration `activation.iteration`."""
+        if self.every is not None:
+            if depth == 1:
+                return activation.iteration % self.every == 0
+            return depth == 2 and activation.seconds_per_iteration >= LONG_STEP_SECONDS
+        if depth > 2 or (depth == 2 and activation.seconds_per_iteration < LONG_STEP_SECONDS):
+            return False
+        if self.pair_was_denied and self.heads > self.pairs:
+            return False  # save for the loops inside: skipping them serves outer probes, heads only parallelism
+        due = self._affords(1.0 if depth == 1 else 3.0)
+        self.heads += due
+        return due
+
+    def exit_is_due(self, entered: bool) -> bool:
+        """Whether to snapshot an exit: always where the entry was, since each is useless without the other."""
+        return entered
+
+    def _affords(self, price: float) -> bool:
+        if self.credit() >= price * self.cost:
+            return True
+        self.passed += 1
+        return False

@@ -1,0 +1,282 @@
+"""Recording: what happens at the boundaries of loops while the script runs."""
+
+from __future__ import annotations
+
+import gc
+import pickle
+import sys
+import traceback
+from collections.abc import Callable
+from time import perf_counter
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from flor_trace.runtime.engine import Runtime
+from flor_trace.runtime.loops import Activation
+from flor_trace.runtime.output import calling_line, silence_streams
+from flor_trace.runtime.position import END_OF_RUN, EXIT, Boundary
+
+if TYPE_CHECKING:
+    from flor_trace.record.budget import Budget
+    from flor_trace.runtime.files import FileTracker
+    from flor_trace.runtime.sources import Sources
+    from flor_trace.store.writer import RunWriter
+
+# An activation shorter than this, with nothing stored for it, is not worth a line in the journal.
+WORTH_NOTING_SECONDS = 0.001
+# Iterations at least this long have their times recorded one by one.
+SLOW_ITERATION_SECONDS = 0.001
+# What may wait for the disk before a boundary is passed by instead.
+MOST_BACKLOG_BYTES = 1 << 30
+
+
+class RecordSession:
+    """The driver of a recording (see `runtime.engine.Driver`); never raises into the script."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        writer: RunWriter,
+        budget: Budget,
+        sources: Sources,
+        files: FileTracker,
+        warn: Callable[[str], None],
+    ) -> None:
+        self.runtime = runtime
+        self.writer = writer
+        self.budget = budget
+        self.sources = sources
+        self.files = files
+        self.outputs = 0
+        self.snapshots = 0
+        self._warn = warn
+        self._tokens: Any = None
+        self._reported: dict[str, int] = {}
+        self._output: dict[str, Any] | None = None
+        self._started = perf_counter()
+        self._stopped = False
+
+    # -- boundaries ---------------------------------------------------------------------------------------------
+
+    def entered(self, activation: Activation, frame: FrameType) -> bool:
+        """See `Driver`; recording never skips."""
+        try:
+            depth = len(self.runtime.stack)
+            parent = self.runtime.stack[-2] if depth > 1 else None
+            if self.budget.entry_is_due(activation, depth, parent):
+                activation.data = self._snapshot(Boundary(activation.probe.key, activation.entry, 0), frame, depth == 1)
+                activation.last = perf_counter()
+        except Exception:
+            self._fail()
+        return True
+
+    def begun(self, activation: Activation, frame: FrameType) -> None:
+        """See `Driver`."""
+
+    def head(self, activation: Activation, frame: FrameType) -> bool:
+        """See `Driver`."""
+        try:
+            if activation.data and self.budget.head_is_due(activation, len(self.runtime.stack)):
+                self._snapshot(Boundary(activation.probe.key, activation.entry, activation.iteration), frame)
+        except Exception:
+            self._fail()
+        return True
+
+    def exited(self, activation: Activation, frame: FrameType) -> None:
+        """See `Driver`."""
+        try:
+            if self.budget.exit_is_due(bool(activation.data)):
+                self._snapshot(Boundary(activation.probe.key, activation.entry, EXIT), frame)
+        except Exception:
+            self._fail()
+
+    def left(self, activation: Activation, frame: FrameType) -> None:
+        """See `Driver`."""
+        probe = activation.probe
+        seconds = perf_counter() - activation.started
+        probe.calls += 1
+        probe.seconds += seconds
+        try:
+            if seconds >= WORTH_NOTING_SECONDS or activation.data or not self.runtime.stack:
+                self._note_activation(activation, seconds)
+            if probe.demote_if_small():
+                self.writer.event("demoted", loop=probe.key)
+            if len(probe.ran) != self._reported.get(probe.key, 0):
+                self._reported[probe.key] = len(probe.ran)
+                self.writer.event("functions", loop=probe.key, ran=sorted(probe.ran))
+        except Exception:
+            self._fail()
+
+    def chunk(self, activation: Activation) -> int:
+        """See `Driver`: about a millisecond's worth of iterations, aligned to forced snapshots."""
+        per_iteration = activation.seconds_per_iteration
+        if per_iteration <= 0.0 or per_iteration > 50e-6 or activation.iteration < 4:
+            return 1
+        size = min(int(1e-3 / per_iteration) + 1, activation.size * 8)
+        every = self.budget.every
+        if every is not None and len(self.runtime.stack) == 1:
+            size = min(size, every - activation.iteration % every)
+        return size
+
+    # -- what the streams tell ----------------------------------------------------------------------------------
+
+    def wrote(self, stream: str, text: str) -> None:
+        """The script has written `text`; writes from one line at one position are joined."""
+        if self._stopped:
+            return
+        line = calling_line(sys._getframe(2), self.runtime.user_files)
+        at = self.runtime.position()
+        pending = self._output
+        if (
+            pending is not None
+            and pending["line"] == line
+            and pending["stream"] == stream
+            and pending["at"] == at
+            and len(pending["text"]) < 1000
+        ):
+            pending["text"].append(text)
+            return
+        self._flush_output()
+        self._output = {"stream": stream, "text": [text], "at": at, "line": line}
+
+    def _flush_output(self) -> None:
+        pending, self._output = self._output, None
+        if pending is not None:
+            self.outputs += 1
+            self.writer.event(
+                "output",
+                stream=pending["stream"],
+                text="".join(pending["text"]),
+                at=[list(place) for place in pending["at"]],
+                line=pending["line"],
+            )
+
+    # -- snapshots ----------------------------------------------------------------------------------------------
+
+    def _snapshot(self, boundary: Boundary, frame: FrameType | None, entry_of_outermost: bool = False) -> bool:
+        """Walk the state and hand it to the writer; False if the disk is too far behind."""
+        if self._stopped or self.writer.failed or self.writer.backlog_bytes > MOST_BACKLOG_BYTES:
+            return False
+        started = perf_counter()
+        collecting = gc.isenabled()
+        gc.disable()  # the walk makes many short-lived objects; a collection would run the script's finalizers early
+        try:
+            record = self._take(boundary, frame)
+        finally:
+            if collecting:
+                gc.enable()
+        stall = perf_counter() - started
+        self.budget.pay(stall, entry_of_outermost)
+        record["stall"] = stall
+        record["seconds"] = perf_counter() - self._started
+        blobs = record.pop("digests")
+        self.writer.commit_snapshot(record, blobs)
+        self.snapshots += 1
+        return True
+
+    def _take(self, boundary: Boundary, frame: FrameType | None) -> dict[str, Any]:
+        # Imported here because a script that never reaches a boundary need not pay for it at start-up.
+        import xxhash
+
+        from flor_trace.record.roots import collect_roots
+        from flor_trace.state import Scope, TokenTable, walk
+
+        if self._tokens is None:
+            self._tokens = TokenTable()
+        self._flush_output()
+        roots, _ = collect_roots(self.runtime, frame)
+        live = walk(roots, Scope(self.runtime.user_modules.__contains__), self._tokens)
+        digests: set[str] = set()
+        nbytes = 0
+        for token, (size, digest, _) in live.graph.buffers.items():
+            nbytes += size
+            digests.add(digest)
+            if not self.writer.has_blob(digest):
+                self.writer.put_blob(digest, bytes(live.buffer(token)))
+        encoded = live.graph.encode()
+        graph = self._put(encoded, xxhash)
+        digests.add(graph)
+        start, values = self.sources.drain()
+        if values:
+            blob = self._put(pickle.dumps(values), xxhash)
+            digests.add(blob)
+            self.writer.event("source_values", offset=start, blob=blob)
+        files = self.files.state(self._put_file(digests))
+        return {
+            "at": list(boundary),
+            "stack": [list(place) for place in self.runtime.position()],
+            "graph": graph,
+            "digests": sorted(digests),
+            "nbytes": nbytes + len(encoded),
+            "objects": len(live.objects),
+            "meta": {
+                "entries": dict(self.runtime.entries),
+                "sources": self.sources.offset,
+                "outputs": self.outputs,
+                "files": files,
+            },
+            "opaque": [list(item) for item in live.graph.opaque][:200],
+        }
+
+    def _put(self, data: bytes, xxhash: Any) -> str:
+        digest: str = xxhash.xxh3_128_hexdigest(data)
+        if not self.writer.has_blob(digest):
+            self.writer.put_blob(digest, data)
+        return digest
+
+    def _put_file(self, digests: set[str]) -> Callable[[str, bytes], None]:
+        def put(digest: str, data: bytes) -> None:
+            digests.add(digest)
+            if not self.writer.has_blob(digest):
+                self.writer.put_blob(digest, data)
+
+        return put
+
+    # -- the rest -----------------------------------------------------------------------------------------------
+
+    def _note_activation(self, activation: Activation, seconds: float) -> None:
+        stack = self.runtime.stack
+        parent = stack[-1] if stack else None
+        kind = "left"
+        if activation.exited:
+            kind = "exhausted" if activation.exhausted else "break"
+        ticks = activation.ticks
+        slow = bool(ticks) and sum(ticks) >= SLOW_ITERATION_SECONDS * len(ticks)
+        self.writer.event(
+            "activation",
+            loop=activation.probe.key,
+            entry=activation.entry,
+            parent=[parent.probe.key, parent.entry, parent.iteration] if parent else None,
+            started=activation.started - self._started,
+            seconds=seconds,
+            iterations=activation.iteration,
+            exit=kind,
+            ticks=[round(t, 6) for t in ticks[:100_000]] if slow else [],
+        )
+
+    def finish(self, status: int) -> None:
+        """The script has ended with `status`: take the last snapshot, write what is pending, close the run."""
+        if self._stopped:
+            return
+        try:
+            self.runtime.driver = None
+            self._snapshot(END_OF_RUN, None)
+            self._flush_output()
+            self.writer.event("end", status=status, seconds=perf_counter() - self._started)
+        except Exception:
+            self._fail()
+        self._stopped = True
+        silence_streams()
+        self.writer.close(status)
+
+    def _fail(self) -> None:
+        """Stop recording, say so once, and leave the script alone."""
+        if self._stopped:
+            return
+        self._stopped = True
+        reason = traceback.format_exc(limit=-2).strip().splitlines()
+        self.runtime.disable()
+        self.sources.off()
+        silence_streams()
+        self._warn(f"recording stopped, the script goes on: {reason[-1]} ({' '.join(reason[-3:-1]).strip()})")
+        self.writer.close(None)

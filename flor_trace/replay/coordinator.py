@@ -1,0 +1,212 @@
+"""Hand out the units of a plan to workers, and collect what they tell."""
+
+from __future__ import annotations
+
+import json
+import selectors
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from flor_trace.errors import ReplayFailed
+from flor_trace.replay.engines import Engine, WorkerHandle
+from flor_trace.replay.link import Inbox
+from flor_trace.replay.plan import PROLOGUE, Plan
+
+
+@dataclass
+class Stretch:
+    """Where the transcript of a finished unit is."""
+
+    file: Path
+    start: int
+    end: int
+
+
+@dataclass
+class Outcome:
+    """What the workers have told.
+
+    `failures` are sentences for the user; `checks` the comparisons with snapshots; `notes` are remarks.
+    """
+
+    stretches: dict[int, Stretch] = field(default_factory=dict)
+    checks: list[dict[str, Any]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+
+
+@dataclass
+class _Worker:
+    number: int
+    handle: WorkerHandle
+    inbox: Inbox
+    transcript: Path
+    unit: int | None = None
+    start: int = 0
+    last: int = -1
+    finished: bool = False
+
+
+class Coordinator:
+    """Runs a plan.
+
+    Args:
+        plan: what to do.
+        engine: starts workers.
+        scratch: the folder of this replay.
+        spec: what every worker is told, beside its number.
+        recorded_status: the exit status of the recorded script, None if it was killed.
+        completed: called with a unit's number as soon as its transcript is complete.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        engine: Engine,
+        scratch: Path,
+        spec: dict[str, Any],
+        recorded_status: int | None,
+        completed: Callable[[int, Outcome], None],
+    ) -> None:
+        self._plan = plan
+        self._engine = engine
+        self._scratch = scratch
+        self._spec = spec
+        self._recorded_status = recorded_status
+        self._completed = completed
+        self._pending = [u.index for u in plan.units]
+        self._attempts: dict[int, int] = {}
+        self._workers: dict[int, _Worker] = {}
+        self._selector = selectors.DefaultSelector()
+        self._started = 0
+        self.outcome = Outcome()
+
+    def run(self) -> Outcome:
+        """Execute the plan to its end; workers are gone when this returns or raises."""
+        try:
+            for _ in range(self._plan.workers):
+                self._start_worker()
+            while self._workers:
+                for key, _ in self._selector.select():
+                    self._serve(self._workers[key.data])
+                if not self._workers and self._pending and not self.outcome.failures:
+                    self._start_worker()
+        finally:
+            for worker in self._workers.values():
+                worker.handle.kill()
+        if self._pending and not self.outcome.failures:
+            raise ReplayFailed(f"units {self._pending} were never replayed")  # a defect of ours, not of the script
+        return self.outcome
+
+    def _start_worker(self) -> None:
+        number = self._started
+        self._started += 1
+        first = self._plan.units[0]
+        owns_prologue = first.kind == PROLOGUE and first.index in self._pending
+        if owns_prologue:
+            self._pending.remove(first.index)
+        transcript = self._scratch / f"worker-{number}.jsonl"
+        spec = self._scratch / f"worker-{number}.json"
+        overlay = self._scratch / f"files-{number}"
+        spec.write_text(
+            json.dumps(
+                {**self._spec, "transcript": str(transcript), "overlay": str(overlay), "prologue": owns_prologue}
+            )
+        )
+        handle = self._engine.start(spec, number)
+        worker = _Worker(number, handle, Inbox(handle.connection), transcript)
+        worker.unit = first.index if owns_prologue else None
+        self._workers[number] = worker
+        self._selector.register(handle.connection, selectors.EVENT_READ, number)
+
+    def _serve(self, worker: _Worker) -> None:
+        messages = worker.inbox.receive()
+        if messages is None:
+            self._ended(worker)
+            return
+        for message in messages:
+            kind = message.pop("kind")
+            if kind == "want":
+                self._give(worker, message["start"])
+            elif kind == "done":
+                self._done(worker, message)
+            elif kind == "checked":
+                self.outcome.checks.append({**message, "unit": worker.unit})
+            elif kind == "note":
+                if message["text"] not in self.outcome.notes:
+                    self.outcome.notes.append(message["text"])
+            elif kind == "failed":
+                self.outcome.failures.append(message["text"])
+                worker.finished = True
+            elif kind == "finished":
+                self._finished(worker, message["status"])
+
+    def _give(self, worker: _Worker, start: int) -> None:
+        unit = next((u for u in self._pending if u > worker.last), None)
+        if unit is not None:
+            self._pending.remove(unit)
+        worker.unit, worker.start = unit, start
+        worker.inbox.answer({"unit": unit})
+
+    def _done(self, worker: _Worker, message: dict[str, Any]) -> None:
+        unit = message["unit"]
+        self.outcome.stretches[unit] = Stretch(worker.transcript, worker.start, message["end"])
+        worker.unit, worker.last = None, unit
+        self._completed(unit, self.outcome)
+
+    def _finished(self, worker: _Worker, status: int | None) -> None:
+        worker.finished = True
+        if status is not None and status != self._recorded_status:
+            recorded = "was killed" if self._recorded_status is None else f"ended with {self._recorded_status}"
+            self.outcome.failures.append(
+                f"the replayed script ended with status {status} where the recorded one {recorded}"
+                + self._last_words(worker)
+            )
+        elif worker.unit is not None:
+            where = self._describe(worker.unit)
+            self.outcome.failures.append(f"the replayed script ended before it reached {where}")
+
+    def _last_words(self, worker: _Worker) -> str:
+        """What the script said on stderr at its end: the traceback, if it raised."""
+        if not worker.transcript.exists():
+            return ""
+        texts = []
+        for line in worker.transcript.read_text().splitlines()[-400:]:
+            record = json.loads(line)
+            if record.get("stream") == "stderr":
+                texts.append(record["text"])
+        text = "".join(texts)
+        at = text.rfind("Traceback (most recent call last)")
+        return ":\n" + text[at:].rstrip() if at >= 0 else ""
+
+    def _ended(self, worker: _Worker) -> None:
+        self._selector.unregister(worker.handle.connection)
+        worker.handle.connection.close()
+        del self._workers[worker.number]
+        status = worker.handle.wait()
+        if worker.finished:
+            return
+        unit = worker.unit
+        if unit is not None:
+            attempts = self._attempts[unit] = self._attempts.get(unit, 0) + 1
+            if attempts < 2:
+                self._pending = sorted([*self._pending, unit])
+                self.outcome.notes.append(f"worker {worker.number} died in {self._describe(unit)}; it is tried again")
+                self._start_worker()
+                return
+        where = self._describe(unit) if unit is not None else "the prologue"
+        words = worker.handle.errors().strip()
+        self.outcome.failures.append(
+            f"worker {worker.number} died with status {status} in {where}" + (f":\n{words}" if words else "")
+        )
+
+    def _describe(self, index: int) -> str:
+        unit = self._plan.units[index]
+        if unit.kind == PROLOGUE:
+            return "the prologue"
+        loop = self._plan.partitions[unit.partition][0]
+        if unit.kind == "after":
+            return f"what follows {loop}"
+        return f"iterations {unit.start}..{'' if unit.end is None else unit.end - 1} of {loop}"

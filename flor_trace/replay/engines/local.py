@@ -1,0 +1,82 @@
+"""Workers as processes of this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import flor_trace
+
+_BOOT = "import sys; sys.path.insert(0, {root!r}); from flor_trace.replay.worker import main; del sys.path[0]; main({spec!r}, {fd})"
+
+
+class LocalWorker:
+    """One process, the leader of a group of its own so that its children can be ended with it."""
+
+    def __init__(self, process: subprocess.Popen[bytes], connection: socket.socket, errors: Path) -> None:
+        self.connection = connection
+        self._process = process
+        self._errors = errors
+
+    def wait(self) -> int:
+        """See `WorkerHandle`."""
+        status = self._process.wait()
+        self._kill_group()  # data-loading children of a worker that ended early
+        return status
+
+    def kill(self) -> None:
+        """See `WorkerHandle`."""
+        self._kill_group()
+        self._process.wait()
+
+    def errors(self) -> str:
+        """See `WorkerHandle`."""
+        return self._errors.read_text(errors="replace")[-2000:]
+
+    def _kill_group(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+
+
+class LocalEngine:
+    """Starts one Python process per worker.
+
+    Args:
+        scratch: a folder for what the workers write to their descriptors.
+        cwd: the recorded working directory.
+        environment: the environment of the recorded run, with its hash seed.
+        interpreter_flags: such as `-O`, as recorded.
+    """
+
+    def __init__(
+        self, scratch: Path, cwd: str, environment: Mapping[str, str], interpreter_flags: list[str]
+    ) -> None:
+        self._scratch = scratch
+        self._cwd = cwd
+        self._environment = dict(environment)
+        self._flags = interpreter_flags
+
+    def start(self, spec: Path, number: int) -> LocalWorker:
+        """See `Engine`."""
+        ours, theirs = socket.socketpair()
+        root = str(Path(flor_trace.__file__).resolve().parent.parent)
+        boot = _BOOT.format(root=root, spec=str(spec), fd=theirs.fileno())
+        errors = self._scratch / f"worker-{number}.err"
+        with theirs, errors.open("wb") as stderr, (self._scratch / f"worker-{number}.out").open("wb") as stdout:
+            process = subprocess.Popen(
+                [sys.executable, *self._flags, "-c", boot],
+                cwd=self._cwd,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=stderr,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+            )
+        return LocalWorker(process, ours, errors)

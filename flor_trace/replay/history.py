@@ -1,0 +1,160 @@
+"""What a recorded run says about itself, in the form in which replay asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from flor_trace.runtime.position import END_OF_RUN, EXIT, Boundary
+
+ActivationKey = tuple[str, int]
+
+
+class RecordedRun(Protocol):
+    """The part of a stored run that replay reads."""
+
+    manifest: Mapping[str, Any]
+
+    def events(self, kind: str) -> Iterable[Mapping[str, Any]]:
+        """The journal's records of one kind, in order."""
+
+    def snapshots(self) -> Iterable[Mapping[str, Any]]:
+        """The committed snapshots whose blobs are all intact."""
+
+
+@dataclass(frozen=True)
+class RecordedActivation:
+    """One execution of a loop statement.
+
+    `exit` is "exhausted", "break", "left" (`return` or an exception) or "unfinished" (the run was killed in it).
+    `ticks` holds the seconds of each iteration where those are slow, else nothing.
+    """
+
+    loop: str
+    entry: int
+    parent: tuple[str, int, int] | None
+    started: float
+    seconds: float
+    iterations: int
+    exit: str
+    ticks: tuple[float, ...] = ()
+
+    @property
+    def key(self) -> ActivationKey:
+        """Loop and entry."""
+        return (self.loop, self.entry)
+
+    def seconds_until(self, iteration: int) -> float:
+        """How long after the entry iteration `iteration` began (estimated where single times were not kept)."""
+        if len(self.ticks) >= iteration:
+            return sum(self.ticks[:iteration])
+        return self.seconds * iteration / max(self.iterations, 1)
+
+
+@dataclass(frozen=True)
+class SnapshotRef:
+    """A committed snapshot.
+
+    `outputs` counts the output records, `sources` the clock and entropy values before it; `entries` the activations of
+    each loop so far; `files` the state of the files that the script had written.
+    """
+
+    at: Boundary
+    graph: str
+    seconds: float
+    stall: float
+    nbytes: int
+    outputs: int
+    sources: int
+    entries: Mapping[str, int]
+    files: Mapping[str, Any]
+
+
+@dataclass
+class History:
+    """The activations, snapshots and functions of a run."""
+
+    activations: dict[ActivationKey, RecordedActivation] = field(default_factory=dict)
+    snapshots: dict[Boundary, SnapshotRef] = field(default_factory=dict)
+    ran: dict[str, set[str]] = field(default_factory=dict)
+    observed: set[str] = field(default_factory=set)
+    demoted: set[str] = field(default_factory=set)
+    status: int | None = None
+    _heads: dict[ActivationKey, list[int]] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, run: RecordedRun) -> History:
+        """Collect what the journal holds."""
+        history = cls()
+        for record in run.snapshots():
+            ref = _snapshot(record)
+            history.snapshots[ref.at] = ref
+            if isinstance(ref.at.iteration, int) and ref.at != END_OF_RUN:
+                history._heads.setdefault((ref.at.loop, ref.at.entry), []).append(ref.at.iteration)
+        for event in run.events("activation"):
+            activation = RecordedActivation(
+                event["loop"], event["entry"], tuple(event["parent"]) if event["parent"] else None, event["started"],
+                event["seconds"], event["iterations"], event["exit"], tuple(event["ticks"]),
+            )  # fmt: skip
+            history.activations[activation.key] = activation
+        for event in run.events("functions"):
+            history.ran.setdefault(event["loop"], set()).update(event["ran"])
+        for event in run.events("module"):
+            history.observed.update(f["key"] for f in event["functions"] if f["probed"])
+        history.demoted = {event["loop"] for event in run.events("demoted")}
+        for event in run.events("end"):
+            history.status = event["status"]
+        for heads in history._heads.values():
+            heads.sort()
+        if history.status is None:
+            history._add_unfinished(list(run.snapshots()))
+        return history
+
+    def heads(self, key: ActivationKey) -> list[int]:
+        """The iterations of an activation at whose head there is a snapshot (0: its entry), ascending."""
+        return self._heads.get(key, [])
+
+    def children(self, parent: ActivationKey | None) -> list[RecordedActivation]:
+        """The activations directly inside `parent` (None: outermost ones), in order of time."""
+        found = [
+            a for a in self.activations.values() if (None if a.parent is None else a.parent[:2]) == parent
+        ]
+        return sorted(found, key=lambda a: a.started)
+
+    def skippable(self, key: ActivationKey) -> bool:
+        """Whether the snapshots needed to skip an activation exist."""
+        return Boundary(*key, 0) in self.snapshots and Boundary(*key, EXIT) in self.snapshots
+
+    def _add_unfinished(self, records: list[Mapping[str, Any]]) -> None:
+        """A killed run has no record of the activations that it was in: take them from its last snapshots."""
+        if not records:
+            return
+        last = records[-1]
+        parent: tuple[str, int, int] | None = None
+        for loop, entry, iteration in last["stack"]:
+            key = (loop, entry)
+            if key not in self.activations:
+                heads = self.heads(key)
+                begun = self.snapshots.get(Boundary(loop, entry, 0))
+                started = begun.seconds if begun else 0.0
+                self.activations[key] = RecordedActivation(
+                    loop, entry, parent, started, last["seconds"] - started,
+                    max([iteration, *heads[-1:]]), "unfinished",
+                )  # fmt: skip
+            parent = (loop, entry, iteration)
+
+
+def _snapshot(record: Mapping[str, Any]) -> SnapshotRef:
+    meta = record["meta"]
+    return SnapshotRef(
+        at=Boundary(*record["at"]),
+        graph=record["graph"],
+        seconds=record["seconds"],
+        stall=record["stall"],
+        nbytes=record["nbytes"],
+        outputs=meta["outputs"],
+        sources=meta["sources"],
+        entries=meta["entries"],
+        files=meta["files"],
+    )

@@ -1,0 +1,134 @@
+"""One ordered transcript from the workers' pieces, and the verdict."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TextIO
+
+from flor_trace.replay.coordinator import Outcome
+from flor_trace.replay.lines import compare_output
+from flor_trace.replay.plan import Plan, Unit
+from flor_trace.replay.transcript import HINDSIGHT_NONE, read_transcript
+
+STREAMS = ("stdout", "stderr")
+
+
+@dataclass
+class OutputVerdict:
+    """How replayed output compares with the recorded: lines that depend on the clock are no divergence."""
+
+    compared: int = 0
+    clock_lines: int = 0
+    differences: list[str] = field(default_factory=list)
+
+
+class Merger:
+    """Prints units in order as they complete, and compares their output with the recorded.
+
+    Args:
+        plan: gives the order.
+        recorded: the recorded output records, in order.
+        replaced: whether a recorded output record came from a log statement that has been edited or removed since.
+        show_all: print the recorded log with the new lines in their places, and not the new lines alone.
+        emit: called with each record that is to be shown.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        recorded: list[Mapping[str, Any]],
+        replaced: Callable[[str], bool],
+        show_all: bool,
+        emit: Callable[[Mapping[str, Any]], None],
+    ) -> None:
+        self._plan = plan
+        self._recorded = recorded
+        self._replaced = replaced
+        self._show_all = show_all
+        self._emit = emit
+        self._next = 0
+        self.verdict = OutputVerdict()
+
+    def completed(self, unit: int, outcome: Outcome) -> None:
+        """A unit's transcript is complete: print it and all that waited for it."""
+        while self._next < len(self._plan.units) and self._next in outcome.stretches:
+            self._print(self._plan.units[self._next], outcome)
+            self._next += 1
+
+    def rest(self, outcome: Outcome) -> None:
+        """Print what is complete behind a unit that failed."""
+        for unit in self._plan.units[self._next :]:
+            if unit.index in outcome.stretches:
+                self._print(unit, outcome)
+
+    def _print(self, unit: Unit, outcome: Outcome) -> None:
+        stretch = outcome.stretches[unit.index]
+        replayed: dict[str, list[str]] = {s: [] for s in STREAMS}
+        skipped: list[tuple[int, int]] = []
+        for record in read_transcript(stretch.file, stretch.start, stretch.end):
+            if "skip" in record:
+                first, last = record["skip"]
+                skipped.append((first, last))
+                if self._show_all:
+                    for output in self._recorded[first:last]:
+                        self._emit({**output, "new": HINDSIGHT_NONE})
+                continue
+            if record["new"] == HINDSIGHT_NONE:
+                replayed[record["stream"]].append(record["text"])
+            if self._show_all or record["new"] != HINDSIGHT_NONE:
+                self._emit(record)
+        first, end = unit.outputs
+        if first >= 0:
+            self._compare(list(self._expected(first, end, skipped)), replayed)
+
+    def _expected(
+        self, first: int, last: int | None, skipped: list[tuple[int, int]]
+    ) -> Iterator[Mapping[str, Any]]:
+        end = len(self._recorded) if last is None else last
+        for number in range(first, end):
+            if any(a <= number < b for a, b in skipped):
+                continue
+            output = self._recorded[number]
+            if not self._replaced(output["line"]):
+                yield output
+
+    def _compare(self, expected: Iterable[Mapping[str, Any]], replayed: Mapping[str, list[str]]) -> None:
+        expected = list(expected)
+        for stream in STREAMS:
+            then = "".join(o["text"] for o in expected if o["stream"] == stream).splitlines(keepends=True)
+            now = "".join(replayed[stream]).splitlines(keepends=True)
+            comparison = compare_output(then, now)
+            self.verdict.compared += len(then)
+            self.verdict.clock_lines += len(comparison.clock_lines)
+            if comparison.first_difference is not None:
+                self.verdict.differences.append(f"{stream}: {comparison.first_difference}")
+
+
+def as_text(stdout: TextIO, stderr: TextIO) -> Callable[[Mapping[str, Any]], None]:
+    """Show records as the script would have written them."""
+
+    def emit(record: Mapping[str, Any]) -> None:
+        stream = stdout if record["stream"] == "stdout" else stderr
+        stream.write(record["text"])
+        stream.flush()
+
+    return emit
+
+
+def as_json(stdout: TextIO) -> Callable[[Mapping[str, Any]], None]:
+    """Show records as JSON, one a line."""
+
+    def emit(record: Mapping[str, Any]) -> None:
+        fields = {
+            "origin": "recorded" if record["new"] == HINDSIGHT_NONE else "hindsight",
+            "stream": record["stream"],
+            "text": record["text"],
+            "position": [list(place) for place in record["at"]],
+            "line": record["line"],
+        }
+        stdout.write(json.dumps(fields) + "\n")
+        stdout.flush()
+
+    return emit

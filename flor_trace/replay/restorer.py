@@ -1,0 +1,145 @@
+"""Compare the live program with a recorded snapshot, and make it the recorded one."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from flor_trace.errors import NotRestorable
+from flor_trace.record.roots import collect_roots
+from flor_trace.replay.history import SnapshotRef
+from flor_trace.runtime.engine import Runtime
+from flor_trace.runtime.frames import LiveFrame, surplus_locals, write_locals
+from flor_trace.state import Graph, Ignore, Scope, TokenTable, compare, restore, walk
+
+if TYPE_CHECKING:
+    from flor_trace.runtime.overlay import Overlay
+    from flor_trace.runtime.sources import Sources
+
+EXACT = "exact"
+TOLERANCE = "tolerance"
+DIVERGED = "diverged"
+
+
+@dataclass(frozen=True)
+class Check:
+    """The outcome of one comparison with a snapshot; `differences` holds the first ones, by path."""
+
+    at: str
+    verdict: str
+    largest: float = 0.0
+    differences: list[str] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain fields."""
+        return asdict(self)
+
+
+class Restorer:
+    """Verifies and restores at boundaries.
+
+    Args:
+        runtime: gives frames, modules and entry counts.
+        read_blob: content by digest; raises `CorruptRecord`.
+        sources: the recorded clock and entropy values.
+        overlay: the replay's view of files.
+        later_files: all files that the run has written by its end, with their state before the run.
+        hindsight_names: by module and by (module, qualified function): the names that only hindsight statements bind.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        read_blob: Callable[[str], bytes],
+        sources: Sources,
+        overlay: Overlay,
+        install_files: Callable[[Mapping[str, Any]], None],
+        hindsight_names: Mapping[tuple[str, str], set[str]],
+    ) -> None:
+        self.runtime = runtime
+        self.sources = sources
+        self.overlay = overlay
+        self._read_blob = read_blob
+        self._install_files = install_files
+        self._names = hindsight_names
+        self._tokens = TokenTable()
+        self._matching: dict[Any, object] = {}
+
+    def verify(self, ref: SnapshotRef, frame: FrameType | None) -> Check:
+        """Compare; afterwards the live objects are known by their recorded tokens."""
+        collecting = gc.isenabled()
+        gc.disable()
+        try:
+            roots, frames = collect_roots(self.runtime, frame)
+            live = walk(roots, self._scope(), self._tokens)
+            recorded = Graph.decode(self._read_blob(ref.graph))
+            comparison = compare(recorded, live, self._ignore(frames), self._read_blob)
+        finally:
+            if collecting:
+                gc.enable()
+        self._matching = comparison.matching
+        differences = [str(d) for d in comparison.differences[:5]]
+        verdict = comparison.verdict
+        if self.sources.mismatch or self.sources.offset != ref.sources:
+            what = self.sources.mismatch or (
+                f"{self.sources.offset} clock and entropy values had been read, {ref.sources} when recorded"
+            )
+            differences.insert(0, what)
+            verdict = DIVERGED
+        return Check(str(ref.at), verdict, comparison.largest, differences)
+
+    def restore(
+        self, ref: SnapshotRef, frame: FrameType, advance: Callable[[], bool] | None = None
+    ) -> None:
+        """Make the live state that of the snapshot; `verify` must have been called in this activation before.
+
+        Args:
+            ref: the snapshot, of the same activation.
+            frame: the frame of its loop.
+            advance: repositions the loop's iterator, False if it has too few items; called once it is certain that the
+                snapshot can be restored, and before anything is, since taking items has effects that must be undone.
+
+        Raises:
+            NotRestorable: before anything has been changed.
+        """
+        roots, frames = collect_roots(self.runtime, frame)
+        target = Graph.decode(self._read_blob(ref.graph))
+        ignore = self._ignore(frames)
+        prepared = restore(target, self._matching, roots, self._scope(), self._read_blob, ignore)
+        self._check_frames(frames, prepared.names)
+        if advance is not None and not advance():
+            raise NotRestorable(ref.at.loop, "its iterator has too few items")
+        restored = prepared.apply()
+        for live, root, values in zip(frames, roots.frames, restored.frames, strict=True):
+            kept = {n: v for n, v in root.locals.items() if n in ignore.frames.get(live.name, set())}
+            write_locals(live.frame, {**kept, **values})
+        self._matching = restored.matching
+        self.runtime.entries.clear()
+        self.runtime.entries.update(ref.entries)
+        for activation in self.runtime.stack:
+            # An enclosing activation has been entered before the snapshot in any case.
+            assert self.runtime.entries.get(activation.probe.key, 0) > activation.entry
+        self.sources.offset = ref.sources
+        self._install_files(ref.files)
+
+    def _check_frames(self, frames: list[LiveFrame], names: list[set[str]]) -> None:
+        for live, bound in zip(frames, names, strict=True):
+            surplus = surplus_locals(live.frame, bound | self._frame_names(live))
+            if surplus:
+                raise NotRestorable(f"{live.name} → {surplus[0]}", "this Python cannot unbind a local from outside")
+
+    def _scope(self) -> Scope:
+        return Scope(self.runtime.user_modules.__contains__)
+
+    def _ignore(self, frames: list[LiveFrame]) -> Ignore:
+        modules = {module: names for (module, function), names in self._names.items() if function == "<module>"}
+        return Ignore(modules=modules, frames={live.name: self._frame_names(live) for live in frames})
+
+    def _frame_names(self, live: LiveFrame) -> set[str]:
+        module = live.frame.f_globals.get("__name__", "")
+        return self._names.get((str(module), live.frame.f_code.co_qualname), set())
+
+

@@ -1,0 +1,86 @@
+"""Read and write the locals of live frames without leaving a trace in them."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import sys
+from types import FrameType
+from typing import NamedTuple
+
+_WRITE_THROUGH = sys.version_info >= (3, 13)
+
+
+class LiveFrame(NamedTuple):
+    """A function frame of user code on the stack, and a name for it that is the same in every execution."""
+
+    name: str
+    frame: FrameType
+
+
+def user_frames(frame: FrameType | None, user_files: set[str]) -> list[LiveFrame]:
+    """The function frames of user code from the outermost to `frame`; module and class bodies are left out
+    because their locals are namespaces that exist as objects."""
+    found: list[FrameType] = []
+    while frame is not None:
+        code = frame.f_code
+        if code.co_filename in user_files and code.co_flags & 0x2:  # CO_NEWLOCALS: a function
+            found.append(frame)
+        frame = frame.f_back
+    found.reverse()
+    return [LiveFrame(f"{depth}:{f.f_code.co_qualname}", f) for depth, f in enumerate(found)]
+
+
+def read_locals(frame: FrameType) -> dict[str, object]:
+    """The bound locals of a function frame, as a fresh dict.
+
+    Before 3.13 `f_locals` fills one dict per frame that stays alive (it would keep rebound tensors) and that
+    `locals()` in the frame returns as well (a script's `config = locals()` must not change): so its content
+    from before is put back.
+    """
+    if _WRITE_THROUGH:
+        values = dict(frame.f_locals)
+    else:
+        before = _kept_locals(frame)
+        kept = frame.f_locals
+        values = dict(kept)
+        kept.clear()
+        kept.update(before.get(id(kept), {}))
+    return {name: value for name, value in values.items() if not name.startswith(".")}
+
+
+def write_locals(frame: FrameType, values: dict[str, object]) -> None:
+    """Make `values` the bound locals of a live function frame; names absent from `values` become unbound.
+
+    Raises:
+        RuntimeError: a bound local would have to be unbound, which CPython 3.13 cannot do from outside.
+    """
+    if _WRITE_THROUGH:
+        present = frame.f_locals
+        surplus = [name for name in present if name not in values and not name.startswith(".")]
+        if surplus:
+            raise RuntimeError(f"cannot unbind {', '.join(surplus)} in {frame.f_code.co_qualname}()")
+        for name, value in values.items():
+            present[name] = value
+        return
+    before = _kept_locals(frame)
+    kept = frame.f_locals
+    hidden = {name: value for name, value in kept.items() if name.startswith(".")}
+    kept.clear()
+    kept.update(hidden)
+    kept.update(values)
+    ctypes.pythonapi.PyFrame_LocalsToFast(ctypes.py_object(frame), ctypes.c_int(1))
+    kept.clear()
+    kept.update(before.get(id(kept), {}))
+
+
+def surplus_locals(frame: FrameType, names: set[str]) -> list[str]:
+    """Locals that are bound now, are not among `names`, and could not be unbound by `write_locals`."""
+    if not _WRITE_THROUGH:
+        return []
+    return [name for name in frame.f_locals if name not in names and not name.startswith(".")]
+
+
+def _kept_locals(frame: FrameType) -> dict[int, dict[str, object]]:
+    """Copies of the dicts that the frame refers to, one of which is its kept `f_locals`, if it has one."""
+    return {id(d): dict(d) for d in gc.get_referents(frame) if type(d) is dict}

@@ -1,0 +1,41 @@
+"""Around a hindsight statement: what it prints is marked as new, and what it draws and reads leaves no trace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from flor_trace.runtime.engine import Runtime
+
+
+class HindsightProbe:
+    """`HINDSIGHT.enter()` and `.leave()` enclose one hindsight statement (DESIGN §4, rule 5).
+
+    Args:
+        runtime: its `suspended` count is raised inside.
+        index: the statement's number in the diff.
+        capture: returns the state of all random number generators.
+        apply: sets it again.
+    """
+
+    __slots__ = ("index", "_runtime", "_capture", "_apply", "_kept")
+
+    def __init__(
+        self, runtime: Runtime, index: int, capture: Callable[[], object], apply: Callable[[object], None]
+    ) -> None:
+        self.index = index
+        self._runtime = runtime
+        self._capture = capture
+        self._apply = apply
+        self._kept: list[object] = []
+
+    def enter(self) -> None:
+        """Before the statement; statements can nest through the functions that they call."""
+        self._kept.append(self._capture())
+        self._runtime.suspended += 1
+        self._runtime.hindsight.append(self.index)
+
+    def leave(self) -> None:
+        """After the statement, also when it raised."""
+        self._runtime.hindsight.pop()
+        self._runtime.suspended -= 1
+        self._apply(self._kept.pop())

@@ -1,0 +1,323 @@
+"""The live objects behind the loop probes: one `LoopProbe` per loop statement, one `Activation` per execution."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from itertools import chain, islice, repeat
+from operator import length_hint
+from time import perf_counter
+from types import FrameType
+
+from flor_trace.runtime.engine import Runtime
+
+# Iterators whose length hint is exact at any moment: 0 means that the next item does not exist. (A dict's or set's
+# hint is also 0 after a change of size, where iteration has to raise.)
+_SIZED_ITERATORS = frozenset(type(iter(c)) for c in ([], (), "", b""))
+_RANGE_ITERATOR = type(iter(range(0)))
+
+# A loop whose executions are this short on average is not worth a boundary.
+DEMOTE_BELOW_SECONDS = 100e-6
+DEMOTE_AFTER_CALLS = 16
+
+
+class LoopProbe:
+    """The probe of one loop statement; `on` False takes it out of the way at the cost of a flag test."""
+
+    __slots__ = ("on", "key", "pinned", "ran", "calls", "seconds", "active", "runtime", "demotable", "demoted")
+
+    def __init__(self, runtime: Runtime, key: str, pinned: bool = False) -> None:
+        self.runtime = runtime
+        self.key = key
+        self.on = True
+        self.pinned = pinned
+        self.demotable = not pinned
+        self.demoted = False
+        self.ran: set[str] = set()
+        self.calls = 0
+        self.seconds = 0.0
+        self.active = 0
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_untracked, (self.key, self.pinned))
+
+    def enter(self) -> bool:
+        """Begin an activation; False when it was skipped, so that the iterable is not even evaluated."""
+        runtime = self.runtime
+        if not runtime.tracking():
+            return True
+        frame = sys._getframe(1)
+        activation = self._begin(frame)
+        assert runtime.driver is not None
+        activation.skipped = not runtime.driver.entered(activation, frame)
+        return not activation.skipped
+
+    def over(self, items: Iterator[object] | None) -> Iterator[object]:
+        """The iterator that a `for` statement goes over instead of `items`."""
+        activation = self._own(sys._getframe(1))
+        if activation is None:
+            return items if items is not None else iter(())
+        if items is None or activation.skipped:
+            return iter(())
+        # 4: the caller's stack, our argument and getrefcount's; more means that the script holds it too.
+        activation.go_over(items, shared=sys.getrefcount(items) > _OWN_REFERENCES)
+        return chain.from_iterable(activation)
+
+    def ticks(self) -> Iterator[tuple[()]]:
+        """What a `while` statement goes over: one empty tuple per evaluation of its condition."""
+        runtime = self.runtime
+        if not runtime.tracking():
+            return repeat(())
+        frame = sys._getframe(1)
+        activation = self._begin(frame)
+        assert runtime.driver is not None
+        if not runtime.driver.entered(activation, frame):
+            activation.skipped = True
+            return iter(())
+        activation.go_on()
+        return chain.from_iterable(activation)
+
+    def fell(self) -> None:
+        """The condition of a `while` was false."""
+        frame = sys._getframe(1)
+        activation = self._own(frame)
+        if activation is not None:
+            activation.exhausted = True
+        elif self.pinned:
+            self.runtime.fallen.add((id(frame), self.key))
+
+    def fallen(self) -> bool:
+        """Whether the `while` just left ended by its condition (and not by `break`)."""
+        frame = sys._getframe(1)
+        activation = self._own(frame)
+        if activation is not None:
+            return activation.exhausted
+        mark = (id(frame), self.key)
+        untracked = self.runtime.fallen
+        ended = mark in untracked
+        untracked.discard(mark)
+        return ended
+
+    def completed(self) -> bool:
+        """Whether the `for` just left was exhausted, also when that was restored and not executed."""
+        activation = self._own(sys._getframe(1))
+        return activation is None or activation.exhausted
+
+    def exit(self) -> None:
+        """Reached after exhaustion and `break` only."""
+        frame = sys._getframe(1)
+        activation = self._own(frame)
+        if activation is not None and self.runtime.driver is not None:
+            activation.release()
+            activation.exited = True
+            self.runtime.driver.exited(activation, frame)
+
+    def leave(self) -> None:
+        """End the activation, however it ended."""
+        frame = sys._getframe(1)
+        activation = self._own(frame)
+        if activation is None:
+            return
+        runtime = self.runtime
+        activation.release()
+        runtime.rearm()
+        runtime.stack.pop()
+        self.active -= 1
+        if runtime.driver is not None:
+            runtime.driver.left(activation, frame)
+
+    def demote_if_small(self) -> bool:
+        """Take the probe out of the way if its executions have turned out to be short."""
+        if (
+            self.demotable
+            and self.active == 0
+            and self.calls >= DEMOTE_AFTER_CALLS
+            and self.seconds < DEMOTE_BELOW_SECONDS * self.calls
+        ):
+            self.on = False
+            self.demoted = True
+            return True
+        return False
+
+    def _begin(self, frame: FrameType) -> Activation:
+        runtime = self.runtime
+        entry = runtime.entries.get(self.key, 0)
+        runtime.entries[self.key] = entry + 1
+        activation = Activation(self, entry, id(frame))
+        runtime.rearm()
+        runtime.stack.append(activation)
+        self.active += 1
+        return activation
+
+    def _own(self, frame: FrameType) -> Activation | None:
+        """The activation that this frame is executing, unless the loop runs untracked (another thread, a
+        hindsight statement). Frame addresses are unique while an activation lives."""
+        stack = self.runtime.stack
+        if stack:
+            top = stack[-1]
+            if top.probe is self and top.frame_id == id(frame):
+                return top
+        return None
+
+
+class Activation:
+    """One execution of a loop statement: an iterator over chunks of its items.
+
+    Each `__next__` is a boundary. `iteration` is the number of the iteration that begins with the chunk handed out last.
+    """
+
+    __slots__ = (
+        "probe", "entry", "frame_id", "iteration", "started", "last", "size", "skipped", "exhausted", "exited", "ticks",
+        "data", "_items", "_range", "_tail", "_remaining", "_chunk", "_first", "seconds_per_iteration",
+    )  # fmt: skip
+
+    def __init__(self, probe: LoopProbe, entry: int, frame_id: int) -> None:
+        self.probe = probe
+        self.entry = entry
+        self.frame_id = frame_id
+        self.iteration = 0
+        self.size = 0
+        self.skipped = False
+        self.exhausted = False
+        self.exited = False
+        self.started = self.last = perf_counter()
+        self.seconds_per_iteration = 0.0
+        self.ticks: list[float] = []
+        self.data: object = None
+        self._items: Iterator[object] | None = None
+        self._range: range | None = None
+        self._tail: _Tail | None = None
+        self._remaining: int | None = None
+        self._chunk: Iterator[object] | None = None
+        self._first = True
+
+    def go_over(self, items: Iterator[object], shared: bool) -> None:
+        """Iterate over `items`, a fresh iterator (`shared`: the script can see it advance)."""
+        if type(items) is _RANGE_ITERATOR and not shared:
+            self._range = items.__reduce__()[1][0]  # type: ignore[index]
+        elif type(items) in _SIZED_ITERATORS:
+            self._items = items
+            self._remaining = length_hint(items)
+        else:
+            self._tail = _Tail()
+            self._items = chain(items, self._tail)
+
+    def go_on(self) -> None:
+        """Iterate without items, as a `while` does."""
+        self._items = repeat(())
+
+    def release(self) -> None:
+        """Drop the iterator where plain Python would: when the loop has been left."""
+        self._items = self._range = self._tail = self._chunk = None
+
+    def advance_to(self, iteration: int) -> bool:
+        """Reposition to `iteration` by taking and dropping items; False if they run out before."""
+        missing = iteration - self.iteration
+        if self._range is None:
+            assert self._items is not None
+            if type(self._items) is not repeat:
+                taken = 0
+                for _ in islice(self._items, missing):
+                    taken += 1
+                if self._remaining is not None:
+                    self._remaining = length_hint(self._items)
+                if taken < missing:
+                    return False
+        elif iteration > len(self._range):
+            return False
+        self.iteration = iteration
+        return True
+
+    def __iter__(self) -> Activation:
+        return self
+
+    def __next__(self) -> Iterator[object]:
+        driver = self.probe.runtime.driver
+        if self._first:
+            self._first = False
+            if driver is None:
+                return self._rest()
+            driver.begun(self, sys._getframe(1))
+        else:
+            if self._over():
+                self.exhausted = self._items is None or type(self._items) is not repeat
+                raise StopIteration
+            if driver is None:
+                return self._rest()
+            now = perf_counter()
+            self.seconds_per_iteration = (now - self.last) / self.size
+            if self.size == 1:
+                self.ticks.append(now - self.last)
+            if not driver.head(self, sys._getframe(1)):
+                raise StopIteration
+            self.last = perf_counter()
+        assert driver is not None
+        self.size = driver.chunk(self)
+        return self._hand_out(self.size)
+
+    def _hand_out(self, size: int) -> Iterator[object]:
+        if self._range is not None:
+            self._chunk = iter(self._range[self.iteration : self.iteration + size])
+        elif type(self._items) is repeat:
+            self._chunk = repeat((), size)  # type: ignore[assignment]
+        else:
+            assert self._items is not None
+            self._chunk = islice(self._items, size)
+        return self._chunk
+
+    def _over(self) -> bool:
+        """Account for the chunk that has been consumed; True when there are no more items."""
+        if self._range is not None:
+            self.iteration = min(self.iteration + self.size, len(self._range))
+            return self.iteration >= len(self._range)
+        if self._tail is not None:
+            if self._tail.reached:
+                return True  # of a chunk of one nothing was taken; of a longer one an unknown part
+            self.iteration += self.size
+            return False
+        if self._remaining is not None:
+            remaining = length_hint(self._items)
+            self.iteration += min(max(self._remaining - remaining, 0), self.size)
+            self._remaining = remaining
+            return remaining == 0
+        self.iteration += self.size
+        return False
+
+    def _rest(self) -> Iterator[object]:
+        """All remaining items in one chunk: the run is no longer tracked."""
+        self.size = sys.maxsize >> 1
+        return self._hand_out(self.size)
+
+
+class _Tail:
+    """Behind the script's iterator in a chain: reached exactly when that is exhausted, which is asked only once."""
+
+    __slots__ = ("reached",)
+
+    def __init__(self) -> None:
+        self.reached = False
+
+    def __iter__(self) -> _Tail:
+        return self
+
+    def __next__(self) -> object:
+        self.reached = True
+        raise StopIteration
+
+
+def _untracked(key: str, pinned: bool) -> LoopProbe:
+    """A probe that is off: what a pickled function (cloudpickle, by value) carries to elsewhere."""
+    probe = LoopProbe(Runtime(), key, pinned)
+    probe.on = pinned
+    return probe
+
+
+def _own_references() -> int:
+    class Probe:
+        def over(self, items: object) -> int:
+            return sys.getrefcount(items)
+
+    return Probe().over(iter(range(1)))
+
+
+_OWN_REFERENCES = _own_references()

@@ -1,0 +1,1 @@
+"""What a user asks about recorded runs: lists, details, logs, verification, deletion."""

@@ -18,8 +18,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    Entry = tuple[str, int, int, int, int, int]
-    """digest, pack number, offset of the header, size, stored size, codec"""
+Entry = tuple[str, int, int, int, int, int]
+"""Where a blob lies: digest, pack number, offset of the header, size, stored size, codec."""
 
 PACK_MAGIC = b"flor_trace pack\x01"
 RAW, LZ4 = 0, 1

@@ -1,0 +1,98 @@
+"""The commands that ask about runs or delete them: each prints its result to stdout and returns the exit status."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+from flor_trace.query import check, cleanup, text
+from flor_trace.query.details import details, page
+from flor_trace.store import catalog
+from flor_trace.store.reader import open_run
+
+
+def list_runs(store: str, *, as_json: bool = False) -> int:
+    """`runs`."""
+    summaries = catalog.list_runs(store)
+    if as_json:
+        text.write_json(summaries)
+        return 0
+    if not summaries:
+        print(f"flor_trace: no run is recorded in {store}", file=sys.stderr)
+        return 0
+    rows = [("id", "name", "script", "status", "when", "took", "snapshots", "size")]
+    for info in summaries:
+        status = info["status"]
+        if info["exit_status"] not in (None, 0, "ok"):
+            status += f" ({info['exit_status']})"
+        if info["damaged"]:
+            status += ", damaged"
+        script = os.path.basename(info["script"] or "-")
+        when, took = text.moment(info["created"]), text.duration(info["seconds"])
+        count = "-" if info["snapshots"] is None else str(info["snapshots"])
+        rows.append((info["id"], info["name"] or "-", script, status, when, took, count, text.size(info["bytes"])))
+    print(text.columns(rows, right=frozenset((5, 6, 7))), end="")
+    return 0
+
+
+def show(store: str, reference: str, *, as_json: bool = False) -> int:
+    """`show`."""
+    info = details(open_run(store, reference))
+    if as_json:
+        text.write_json(info)
+    else:
+        print(page(info), end="")
+    return 0
+
+
+def logs(store: str, reference: str, *, as_json: bool = False) -> int:
+    """`logs`: what the script printed, both streams in their order; with JSON one record per line."""
+    for record in open_run(store, reference).events("output"):
+        if as_json:
+            print(json.dumps({key: value for key, value in record.items() if key != "kind"}))
+        else:
+            text.write(record["text"])
+    return 0
+
+
+def verify(store: str, reference: str, *, as_json: bool = False) -> int:
+    """`verify`: exit status 1 where something is damaged."""
+    result = check.verify(open_run(store, reference))
+    if as_json:
+        text.write_json(result)
+    else:
+        for damage in result["damaged"]:
+            print(f"damaged: {damage['file']} at byte {damage['offset']}: {damage['reason']}")
+        for note in result["notes"]:
+            print(f"unfinished: {note['file']} at byte {note['offset']}: {note['reason']}")
+        verdict = f"{len(result['damaged'])} places are damaged" if result["damaged"] else "intact"
+        lost = f", {result['snapshots_lost']} of {result['snapshots']} snapshots lost" if result["snapshots_lost"] else ""
+        print(
+            f"run {result['run']}: {verdict}{lost} ({result['records']} records, {result['blobs']} blobs of {text.size(result['bytes'])}, "
+            f"{result['sources']} sources, {result['snapshots']} snapshots)"
+        )
+    return 1 if result["damaged"] else 0
+
+
+def remove(store: str, references: list[str], *, as_json: bool = False) -> int:
+    """`rm`."""
+    removed = cleanup.remove(store, references)
+    if as_json:
+        text.write_json(removed)
+    else:
+        for item in removed:
+            print(f"removed run {item['run']} ({text.size(item['bytes'])})")
+    return 0
+
+
+def collect_garbage(store: str, *, as_json: bool = False) -> int:
+    """`gc`."""
+    removed = cleanup.collect_garbage(store)
+    if as_json:
+        text.write_json(removed)
+    else:
+        for item in removed:
+            print(f"removed {item['path']} ({text.size(item['bytes'])}): {item['reason']}")
+        print(f"freed {text.size(sum(item['bytes'] for item in removed))}")
+    return 0

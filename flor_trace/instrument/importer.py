@@ -1,0 +1,130 @@
+"""The import hook: asks the other finders, and has user modules' code compiled with probes.
+
+Only `get_code` of the loader that they found is overridden, and on that very object, so its type, `repr`, `get_source`,
+`get_data` and resource readers are those of plain Python, ordinary `__pycache__` files are read and written as always, and
+whatever plain Python would complain about is complained of by it.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib.machinery import SourceFileLoader
+from types import CodeType, FunctionType, ModuleType
+from zipimport import zipimporter
+
+from .compiling import Compiler
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from importlib.machinery import ModuleSpec
+    from typing import Any, TypeVar
+
+    _F = TypeVar("_F", bound=Callable[..., Any])
+
+_IMPORTLIB = "<frozen importlib._bootstrap_external>"
+
+
+def _as_importlib(function: _F) -> _F:
+    """The interpreter cuts importlib's frames out of the tracebacks of failed imports, told by this file name."""
+    assert isinstance(function, FunctionType)
+    function.__code__ = function.__code__.replace(co_filename=_IMPORTLIB)
+    return function
+
+
+class Importer:
+    """A meta-path finder that finds nothing itself."""
+
+    def __init__(self, compiler: Compiler) -> None:
+        self._compiler = compiler
+        self._callbacks: dict[str, list[Callable[[], None]]] = {}
+        self._main: str | None = None
+
+    def install(self) -> None:
+        """Stand before all other finders."""
+        sys.meta_path.insert(0, self)
+
+    def remove(self) -> None:
+        """Let all further imports be plain."""
+        if self in sys.meta_path:
+            sys.meta_path.remove(self)
+
+    def on_import(self, name: str, callback: Callable[[], None]) -> None:
+        """Run `callback` right after the module `name` has been executed; at once if it has been already."""
+        module = sys.modules.get(name)
+        if module is not None and not getattr(getattr(module, "__spec__", None), "_initializing", False):
+            callback()
+        else:
+            self._callbacks.setdefault(name, []).append(callback)
+
+    def expect_main(self, name: str) -> None:
+        """The next time that the code of module `name` is asked for, it is to run as `__main__`."""
+        self._main = name
+
+    @_as_importlib
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Ask the other finders; see to the loader they give."""
+        for finder in sys.meta_path:
+            find = getattr(finder, "find_spec", None)
+            if finder is self or find is None:
+                continue
+            spec: ModuleSpec | None = find(fullname, path, target)
+            if spec is not None:
+                if spec.has_location:
+                    self._adopt(spec)
+                if fullname in self._callbacks:
+                    self._call_after(spec, self._callbacks.pop(fullname))
+                return spec
+        return None
+
+    def _adopt(self, spec: ModuleSpec) -> None:
+        loader: Any = spec.loader
+        origin = spec.origin
+        if type(loader) not in (SourceFileLoader, zipimporter) or "get_code" in vars(loader) or origin is None:
+            return
+        # one importer serves a whole archive, so there `code` decides, module by module
+        if type(loader) is zipimporter or self._compiler.policy.instruments(spec.name, origin):
+            loader.get_code = _instrumented_get_code(self, loader)
+
+    def compile_main(self, filename: str, source: bytes, plain: CodeType) -> CodeType:
+        """The instrumented code of the script itself, which is the user's wherever it lies."""
+        return self._compiler.compile(filename, source, "__main__", plain)
+
+    def code(self, loader: Any, fullname: str, plain: CodeType | None) -> CodeType | None:
+        """The instrumented code of a module whose plain code the loader gave."""
+        filename: str = loader.get_filename(fullname)
+        if plain is None or not filename.endswith(".py") or not self._compiler.policy.instruments(fullname, filename):
+            return plain
+        name = fullname
+        if self._main == fullname:
+            self._main, name = None, "__main__"
+        return self._compiler.compile(plain.co_filename, loader.get_data(filename), name, plain)
+
+    def _call_after(self, spec: ModuleSpec, callbacks: list[Callable[[], None]]) -> None:
+        loader: Any = spec.loader
+        if isinstance(loader, type):  # built-in and frozen modules share one loader class
+            raise ValueError(f"on_import cannot watch the built-in module {spec.name}")
+        loader.exec_module = _watched_exec_module(loader, callbacks)
+
+
+def _instrumented_get_code(importer: Importer, loader: Any) -> Callable[[str], CodeType | None]:
+    plain_get_code = loader.get_code
+
+    def get_code(fullname: str) -> CodeType | None:
+        return importer.code(loader, fullname, plain_get_code(fullname))
+
+    return _as_importlib(get_code)
+
+
+def _watched_exec_module(loader: Any, callbacks: list[Callable[[], None]]) -> Callable[[ModuleType], None]:
+    plain_exec_module = loader.exec_module
+
+    def exec_module(module: ModuleType) -> None:
+        del loader.exec_module
+        plain_exec_module(module)
+        for callback in callbacks:
+            callback()
+
+    return _as_importlib(exec_module)

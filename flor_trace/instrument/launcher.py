@@ -1,0 +1,287 @@
+"""Run a script, a module or a piece of code as `python` would, with our import hook in place.
+
+The script is told apart from a plain run by nothing that it is likely to look at: `sys.argv`, `sys.path[0]`,
+`__main__` and tracebacks are those of plain Python. The end is the interpreter's own as well: `run_target` returns or raises,
+and threads, exit handlers and the teardown of `__main__` take their usual course.
+"""
+
+from __future__ import annotations
+
+import atexit
+import builtins
+import os
+import sys
+from importlib.machinery import BuiltinImporter, SourceFileLoader
+from types import ModuleType, TracebackType
+
+from flor_trace.errors import UsageError
+
+from .cache import CodeCache
+from .compiling import Compiler
+from .importer import Importer
+from .interpreter import become_plain, ensure_hash_seed, interpreter_options
+from .policy import Policy
+
+__all__ = ["Launcher", "Target", "ensure_hash_seed", "run_target"]
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import NoReturn
+
+    from .hooks import Hooks
+
+FILE, MODULE, CODE = "file", "module", "code"
+
+
+class Target:
+    """What is to be run: a file (or a folder or archive with a `__main__.py`), `-m` a module, or `-c` code; and its arguments."""
+
+    def __init__(self, kind: str, name: str, args: Sequence[str] = ()) -> None:
+        self.kind = kind
+        self.name = name
+        self.args = list(args)
+
+    def command(self) -> list[str]:
+        """The command line by which plain Python would run it, with the interpreter options that we were given."""
+        how = {FILE: [], MODULE: ["-m"], CODE: ["-c"]}[self.kind]
+        return [sys.orig_argv[0], *interpreter_options(sys.orig_argv), *how, self.name, *self.args]
+
+
+def run_target(
+    target: Target,
+    hooks: Hooks,
+    *,
+    policy: Policy | None = None,
+    cache: CodeCache | None = None,
+    importer: Importer | None = None,
+    finish: Callable[[int], None] | None = None,
+) -> int:
+    """Run `target` and return 0, or raise what ends the interpreter with the status that plain Python would have given:
+    `SystemExit`, or `KeyboardInterrupt` with its traceback printed already. The caller must let both through.
+
+    `finish` is called with the exit status after the script, its threads and its exit handlers. Give `importer` instead
+    of `policy` and `cache` where callbacks have been registered with it.
+    """
+    if importer is None:
+        importer = Importer(Compiler(hooks, policy or Policy(), cache or CodeCache(None)))
+    return Launcher(target, importer, finish).run()
+
+
+class Launcher:
+    """One run of a target."""
+
+    def __init__(self, target: Target, importer: Importer, finish: Callable[[int], None] | None = None) -> None:
+        self.target = target
+        self.importer = importer
+        self.finish = finish
+        self.status = 0
+        self.command = target.command()
+        self._pid = os.getpid()
+
+    def run(self) -> int:
+        """See `run_target`."""
+        atexit.register(self._finish)  # registered before all others, so called after them
+        main = self._disguise()
+        runner = {FILE: self._run_file, MODULE: self._run_module, CODE: self._run_code}[self.target.kind]
+        error: BaseException | None = None
+        try:
+            runner(main)
+        except SystemExit as exit_request:
+            self.status = _status(exit_request.code)
+            raise
+        except UsageError:
+            raise
+        except BaseException as caught:
+            error = caught
+        if error is None:
+            _forget_file(main)
+            return 0
+        self.status = 1
+        _print_uncaught(error)
+        _forget_file(main)
+        interrupted = isinstance(error, KeyboardInterrupt)
+        del error
+        if interrupted:
+            # only an interpreter that saw KeyboardInterrupt itself ends by SIGINT, as a shell expects
+            _print_nothing_more()
+            raise KeyboardInterrupt
+        sys.exit(1)
+
+    # -- the stage --------------------------------------------------------------------------------------------------
+
+    def _disguise(self) -> ModuleType:
+        target = self.target
+        sys.orig_argv[:] = self.command
+        sys.argv[:] = [{FILE: target.name, MODULE: "-m", CODE: "-c"}[target.kind], *target.args]
+        if not sys.flags.safe_path and sys.path:
+            del sys.path[0]
+            first = self._path_entry()
+            if first is not None:
+                sys.path.insert(0, first)
+        main = ModuleType("__main__")
+        namespace = main.__dict__
+        namespace["__loader__"] = BuiltinImporter
+        namespace["__annotations__"] = {}
+        namespace["__builtins__"] = builtins
+        sys.modules["__main__"] = main
+        self.importer.install()
+        return main
+
+    def _path_entry(self) -> str | None:
+        if self.target.kind == CODE:
+            return ""
+        if self.target.kind == MODULE:
+            return os.getcwd()
+        if _holds_main(_absolute(self.target.name)):
+            return None
+        return os.path.dirname(os.path.realpath(self.target.name))
+
+    # -- the three ways to run --------------------------------------------------------------------------------------
+
+    def _run_file(self, main: ModuleType) -> None:
+        path = _absolute(self.target.name)
+        if _holds_main(path):
+            sys.path.insert(0, path)
+            self._run_as_main("__main__", False)
+            return
+        try:
+            with open(path, "rb") as file:
+                source = file.read()
+        except OSError:
+            self._refuse()
+        if path.endswith(".pyc"):
+            raise UsageError(f"{self.target.name} is compiled; name the source file that it was made from")
+        namespace = main.__dict__
+        namespace["__file__"] = path
+        namespace["__cached__"] = None
+        namespace["__loader__"] = SourceFileLoader("__main__", path)
+        self._execute(source, path, namespace)
+
+    def _run_code(self, main: ModuleType) -> None:
+        self._execute(self.target.name.encode("utf-8", "surrogateescape"), "<string>", main.__dict__)
+
+    def _execute(self, source: bytes, filename: str, namespace: dict[str, object]) -> None:
+        try:
+            code = compile(source, filename, "exec", dont_inherit=True)
+        except (SyntaxError, ValueError, OverflowError, MemoryError, RecursionError):
+            self._refuse()
+        code = self.importer.compile_main(filename, source, code)
+        exec(code, namespace)
+
+    def _run_module(self, main: ModuleType) -> None:
+        self._run_as_main(self.target.name, True)
+
+    def _run_as_main(self, name: str, alter_argv: bool) -> None:
+        import runpy  # is what `python -m` calls, and its frames stand in plain tracebacks too
+
+        self.importer.expect_main(name)
+        runpy._run_module_as_main(name, alter_argv)  # type: ignore[attr-defined]
+
+    # -- the end ----------------------------------------------------------------------------------------------------
+
+    def _refuse(self) -> NoReturn:
+        """Plain Python will not even start this: let it say so itself, for its words depend on how it reads files."""
+        self.status = 1
+        self._finish()
+        become_plain(self.command)
+
+    def _finish(self) -> None:
+        if self.finish is not None and os.getpid() == self._pid:
+            finish, self.finish = self.finish, None
+            finish(self.status)
+
+
+def _holds_main(path: str) -> bool:
+    """Whether `python PATH` would import `__main__` from PATH: some path hook takes it for a folder or an archive."""
+    for hook in sys.path_hooks:
+        try:
+            hook(path)
+        except ImportError:
+            continue
+        return True
+    return False
+
+
+def _absolute(path: str) -> str:
+    """As the interpreter makes FILE absolute: without following links or taking `..` out."""
+    if os.path.isabs(path):
+        return path
+    return os.path.join(os.getcwd(), path.removeprefix("./"))
+
+
+def _status(code: object) -> int:
+    if code is None:
+        return 0
+    return code & 0xFF if isinstance(code, int) else 1
+
+
+def _forget_file(main: ModuleType) -> None:
+    """The interpreter takes these two away when a FILE has ended, so exit handlers do not find them."""
+    if main.__dict__.get("__spec__") is None:
+        main.__dict__.pop("__file__", None)
+        main.__dict__.pop("__cached__", None)
+
+
+def _users_part(traceback: TracebackType | None) -> TracebackType | None:
+    """The traceback without the launcher's frames above the script's or runpy's first one."""
+    while traceback is not None and traceback.tb_frame.f_code.co_filename == __file__:
+        traceback = traceback.tb_next
+    return traceback
+
+
+def _remember(error: BaseException, traceback: TracebackType | None) -> None:
+    sys.last_type, sys.last_value, sys.last_traceback = type(error), error, traceback
+    if sys.version_info >= (3, 12):
+        sys.last_exc = error
+
+
+def _print_uncaught(error: BaseException) -> None:
+    """What the interpreter does with an exception that nobody has caught."""
+    traceback = _users_part(error.__traceback__)
+    error.__traceback__ = traceback
+    _remember(error, traceback)
+    sys.audit("sys.excepthook", getattr(sys, "excepthook", None), type(error), error, traceback)
+    hook = getattr(sys, "excepthook", None)
+    if hook is None:
+        _write_error("sys.excepthook is missing\n")
+        sys.__excepthook__(type(error), error, traceback)
+        return
+    try:
+        hook(type(error), error, traceback)
+    except SystemExit:
+        raise
+    except BaseException as second:
+        second.__traceback__ = _users_part(second.__traceback__)
+        second.__context__ = None if second.__context__ is error else second.__context__
+        _write_error("Error in sys.excepthook:\n")
+        sys.__excepthook__(type(second), second, second.__traceback__)
+        _write_error("\nOriginal exception was:\n")
+        sys.__excepthook__(type(error), error, traceback)
+    _flush_output()
+
+
+def _write_error(text: str) -> None:
+    if sys.stderr is not None:
+        sys.stderr.write(text)
+
+
+def _flush_output() -> None:
+    for stream in (sys.stderr, sys.stdout):
+        try:
+            stream.flush()
+        except Exception:  # the interpreter ignores this here, and complains at its end
+            continue
+
+
+def _print_nothing_more() -> None:
+    """Let the interpreter see one more exception without a word about it."""
+    hook = sys.excepthook
+    error = sys.last_value
+
+    def silent(*_: object) -> None:
+        sys.excepthook = hook
+        if error is not None:
+            _remember(error, error.__traceback__)
+
+    sys.excepthook = silent

@@ -1,0 +1,52 @@
+"""Which modules are the user's: all that is found outside installed code, and whatever the user adds.
+
+Chosen by exclusion, so that `src/` beside `scripts/` counts without being named.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable
+
+_INSTALLED_FOLDERS = frozenset({"site-packages", "dist-packages"})
+_COMPILED_HINTS = (b"torch.compile", b".compile(", b"torch.jit", b"torch.fx", b"torch.export")
+
+
+class Policy:
+    """Decides by module name and path prefix which modules are instrumented."""
+
+    def __init__(self, extra: Iterable[str] = ()) -> None:
+        self.extra = tuple(extra)
+        self._dotted = tuple(name + "." for name in self.extra)
+        self._installed = installed_prefixes()
+        self._compiles = False
+
+    def instruments(self, module: str, filename: str) -> bool:
+        """Whether the module `module` found at `filename` is to be instrumented."""
+        if self.extra and (module in self.extra or module.startswith(self._dotted)):
+            return True
+        path = os.path.abspath(filename)
+        return not (path.startswith(self._installed) or _INSTALLED_FOLDERS.intersection(path.split(os.sep)))
+
+    def spares_functions(self, source: bytes) -> bool:
+        """Whether functions get no probes, because they may be handed to a compiler of torch's.
+
+        Once a module mentions one, this holds for those that are loaded later too: `train.py` compiles the functions of
+        `model.py`, which it imports.
+        """
+        if not self._compiles:
+            self._compiles = any(hint in source for hint in _COMPILED_HINTS)
+        return self._compiles
+
+
+def installed_prefixes() -> tuple[str, ...]:
+    """Folders, each with a trailing separator, that hold the standard library, the environment's packages and us."""
+    found = {os.path.dirname(os.__file__), os.path.dirname(os.path.dirname(os.path.abspath(__file__)))}
+    for prefix in (sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix):
+        for lib in ("lib", "lib64", "Lib"):
+            found.add(os.path.join(prefix, lib))
+    zipped = [entry for entry in sys.path if entry.endswith(f"python{sys.version_info[0]}{sys.version_info[1]}.zip")]
+    found.update(zipped)
+    found |= {os.path.realpath(path) for path in found}
+    return tuple(sorted(path.rstrip(os.sep) + os.sep for path in found))

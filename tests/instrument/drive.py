@@ -1,0 +1,30 @@
+"""Run a target through the launcher with probes that record nothing.
+
+    drive.py [--instrument PKG]… (FILE | -m MODULE | -c CODE) [ARGS…]
+"""
+
+from __future__ import annotations
+
+import sys
+
+from flor_trace.instrument.launcher import Target, ensure_hash_seed, run_target
+from flor_trace.instrument.policy import Policy
+
+
+def main(argv: list[str]) -> None:
+    ensure_hash_seed()
+    extra = []
+    while argv and argv[0] == "--instrument":
+        extra.append(argv[1])
+        argv = argv[2:]
+    kind = {"-m": "module", "-c": "code"}.get(argv[0], "file")
+    if kind != "file":
+        argv = argv[1:]
+    # imported last, like a session's modules
+    from fakes import FakeHooks
+
+    run_target(Target(kind, argv[0], argv[1:]), FakeHooks(), policy=Policy(extra))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,140 @@
+"""Library functions that open a path in native code, where neither audit events nor patched builtins see it.
+
+Both sides use this: recording lets the path through and notes it, replay exchanges it. Call `wrap_native(library, …)`
+right after the import of each library in `LIBRARIES`. Found the same in torch 2.2 and 2.13: `torch.save(path)` ends in
+`torch._C.PyTorchFileWriter(path)`, looked up as an attribute at each call; `torch.load(path)` uses the builtin `open`
+except with `mmap=True`, which maps the path through `UntypedStorage.from_file`.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+PathMap = Callable[[str], str]
+Undo = Callable[[], None]
+
+LIBRARIES = ("torch", "torch.jit", "safetensors", "safetensors.torch", "safetensors.numpy")
+"""The modules after whose import `wrap_native` is to be called."""
+
+
+def wrap_native(library: str, for_write: PathMap, for_read: PathMap | None = None) -> list[Undo]:
+    """Make `library` pass each path that it opens natively through the maps; without `for_read` reads are left alone.
+
+    Gives the calls that undo it, to be made in reverse order. A library that is not fully imported, or lacks a
+    function, is wrapped as far as it goes; wrapping again after more was imported adds only what is missing.
+    """
+    module = sys.modules.get(library)
+    if module is None:
+        return []
+    if library == "torch":
+        return _wrap_torch(module, for_write, for_read)
+    if library == "torch.jit":
+        return _wrap_jit(module, for_write)
+    return _wrap_safetensors(module, for_write, for_read)
+
+
+def wrap_loaded(for_write: PathMap, for_read: PathMap | None = None) -> list[Undo]:
+    """`wrap_native` for every library that has been imported already."""
+    return [undo for library in LIBRARIES for undo in wrap_native(library, for_write, for_read)]
+
+
+def _mapped(path: Any, through: PathMap) -> Any:
+    return through(os.fsdecode(path)) if isinstance(path, (str, bytes, os.PathLike)) else path
+
+
+def _exchange(owner: Any, name: str, original: Any, value: Any) -> list[Undo]:
+    setattr(owner, name, value)
+    return [lambda: setattr(owner, name, original)]
+
+
+def _is_ours(value: Any, through: PathMap) -> bool:
+    """Whether `value` was made here for the same map; another map may wrap it once more."""
+    return bool(vars(value).get("@flor", None) == through)
+
+
+def _replace(owner: Any, name: str, through: PathMap, position: int, keyword: str) -> list[Undo]:
+    original = getattr(owner, name, None)
+    if original is None or (hasattr(original, "__dict__") and _is_ours(original, through)):
+        return []
+
+    @functools.wraps(original)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if len(args) > position:
+            args = (*args[:position], _mapped(args[position], through), *args[position + 1 :])
+        elif keyword in kwargs:
+            kwargs[keyword] = _mapped(kwargs[keyword], through)
+        return original(*args, **kwargs)
+
+    call.__dict__["@flor"] = through
+    return _exchange(owner, name, original, call)
+
+
+def _subclass(owner: Any, name: str, through: PathMap) -> list[Undo]:
+    """Replace a native class by a subclass whose first argument is mapped, so that `isinstance` keeps its meaning."""
+    original = getattr(owner, name, None)
+    if original is None or _is_ours(original, through):
+        return []
+
+    def initialise(self: Any, path: Any, *args: Any, **kwargs: Any) -> None:
+        original.__init__(self, _mapped(path, through), *args, **kwargs)
+
+    members = {"__init__": initialise, "__module__": original.__module__, "__doc__": original.__doc__, "@flor": through}
+    return _exchange(owner, name, original, type(original)(original.__name__, (original,), members))
+
+
+def _wrap_torch(torch: Any, for_write: PathMap, for_read: PathMap | None) -> list[Undo]:
+    undo = _subclass(torch._C, "PyTorchFileWriter", for_write)
+    for owner in (torch.UntypedStorage, torch):
+        undo += _wrap_from_file(owner, for_write, for_read)
+    if for_read is not None:
+        undo += _subclass(torch._C, "PyTorchFileReader", for_read)
+        undo += _replace(torch._C, "import_ir_module", for_read, 1, "filename")
+    return undo + _wrap_jit(torch.jit, for_write)
+
+
+def _wrap_from_file(owner: Any, for_write: PathMap, for_read: PathMap | None) -> list[Undo]:
+    own = "from_file" in vars(owner)
+    original = getattr(owner, "from_file", None)
+    if original is None or (hasattr(original, "__dict__") and _is_ours(original, for_write)):
+        return []
+
+    def map_file(path: str, shared: Any) -> str:
+        # A file mapped with shared=True is written through the mapping; otherwise it is only read. Either way it
+        # must exist with its content, so writing goes on from what is there.
+        if not shared:
+            return path if for_read is None else for_read(path)
+        return for_write(path)
+
+    @functools.wraps(original)
+    def from_file(*args: Any, **kwargs: Any) -> Any:
+        shared = args[1] if len(args) > 1 else kwargs.get("shared", False)
+        if args:
+            args = (_mapped(args[0], lambda path: map_file(path, shared)), *args[1:])
+        elif "filename" in kwargs:
+            kwargs["filename"] = _mapped(kwargs["filename"], lambda path: map_file(path, shared))
+        return original(*args, **kwargs)
+
+    from_file.__dict__["@flor"] = for_write
+    if not isinstance(owner, type):
+        return _exchange(owner, "from_file", original, from_file)
+    before = vars(owner).get("from_file")
+    owner.from_file = staticmethod(from_file)  # type: ignore[attr-defined]
+    if own:
+        return [lambda: setattr(owner, "from_file", before)]
+    return [lambda: delattr(owner, "from_file")]
+
+
+def _wrap_jit(jit: Any, for_write: PathMap) -> list[Undo]:
+    owner = getattr(getattr(jit, "_script", None), "RecursiveScriptModule", None)
+    return [] if owner is None else _replace(owner, "save", for_write, 1, "f")
+
+
+def _wrap_safetensors(module: Any, for_write: PathMap, for_read: PathMap | None) -> list[Undo]:
+    undo = _replace(module, "serialize_file", for_write, 1, "filename")
+    if for_read is not None:
+        undo += _replace(module, "safe_open", for_read, 0, "filename")
+    return undo

@@ -1,0 +1,183 @@
+"""The clock and entropy as an input of the run: recorded value by value, and served again in replay.
+
+Rewritten code calls `CLOCK(<callee>)(args)` where the callee's last name is in `CLOCK_NAMES`. `Sources.clock` finds the
+callee by identity among the functions known in `runtime.entropy`; whatever else bears such a name is returned untouched.
+
+The stream is a flat list of `(name, payload)`; a payload consists of JSON-able builtins. The offset in it is part of
+every snapshot, so that a jump continues with the values that the recorded run saw there.
+"""
+
+from __future__ import annotations
+
+import _thread
+import os
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
+
+from flor_trace.runtime.entropy import KNOWN_NAMES, Source, bound_source, known_sources
+
+Mode = Literal["off", "record", "replay"]
+Value = tuple[str, Any]
+
+CLOCK_NAMES: frozenset[str] = KNOWN_NAMES
+"""Last names of all callees that `Sources.clock` can recognise; the rewriter wraps calls with these."""
+
+
+class Sources:
+    """Records what known clock and entropy functions return, or serves it again.
+
+    Only the thread that made this object records and is served; a forked child gets the real functions.
+    """
+
+    def __init__(self, mode: Mode = "off") -> None:
+        self.mode: Mode = mode
+        self.mismatches: list[str] = []
+        self._main = _thread.get_ident()
+        self._stream: list[Value] = []
+        self._start = 0
+        """Offset of the first value in `_stream`: what was drained before lies below it."""
+        self._cursor = 0
+        self._lost = False
+        self._suspended = 0
+        self._modules_seen = -1
+        self._wrapped: dict[Any, Callable[..., Any]] = {}
+        self._table: dict[Any, Callable[..., Any]] = {}
+        self._safe: set[type] = set()
+        if mode != "off":
+            os.register_at_fork(after_in_child=self._stop)
+            self.refresh()
+
+    # -- what rewritten code calls ------------------------------------------------------------------------------------
+
+    def clock(self, f: Any) -> Any:
+        """Return `f`, or what stands in for it where it is a known source and the mode asks for that."""
+        # Looking up an arbitrary callable would run its __hash__ and __eq__; those of the types in `_safe` are C code.
+        if type(f) in self._safe:
+            return self._table.get(f) or self._miss(f)
+        return self._miss(f)
+
+    # -- modes --------------------------------------------------------------------------------------------------------
+
+    def suspend(self) -> None:
+        """Call through, neither recorded nor served, until the matching `resume` (a hindsight statement runs)."""
+        self._suspended += 1
+        self._table = {}
+
+    def resume(self) -> None:
+        """End the innermost `suspend`."""
+        self._suspended = max(0, self._suspended - 1)
+        if not self._suspended and self.mode != "off":
+            self._table = self._wrapped
+
+    def refresh(self) -> None:
+        """Take up the sources of modules imported since; done by itself when an unknown callee is met."""
+        self._modules_seen = len(sys.modules)
+        for f, source in known_sources():
+            if f not in self._wrapped:
+                self._wrapped[f] = self._wrap(f, source)
+                self._safe.add(type(f))
+        if not self._suspended:
+            self._table = self._wrapped
+
+    def _stop(self) -> None:
+        self.mode = "off"
+        self._table = {}
+
+    # -- the stream ---------------------------------------------------------------------------------------------------
+
+    @property
+    def offset(self) -> int:
+        """Number of values recorded or served so far, from the run's beginning."""
+        return self._start + len(self._stream) if self.mode == "record" else self._cursor
+
+    @offset.setter
+    def offset(self, value: int) -> None:
+        if self.mode == "record":
+            raise ValueError("the offset of a stream that is being recorded cannot be set")
+        self._cursor = value
+        self._lost = False
+
+    @property
+    def mismatch(self) -> str | None:
+        """The first divergence from the recorded stream, or None."""
+        return self.mismatches[0] if self.mismatches else None
+
+    def drain(self) -> tuple[int, list[Value]]:
+        """Hand over the values recorded since the last call, with the offset of the first."""
+        start, values = self._start, self._stream[:]
+        del self._stream[: len(values)]
+        self._start += len(values)
+        return start, values
+
+    def load(self, values: Iterable[Value | list[Any]], start: int = 0) -> None:
+        """Set the recorded stream to serve from; `start` is the offset of the first of `values`."""
+        self._stream = [(name, payload) for name, payload in values]
+        self._start = start
+        self._cursor = start
+        self._lost = False
+
+    # -- standing in --------------------------------------------------------------------------------------------------
+
+    def _miss(self, f: Any) -> Any:
+        if self.mode == "off" or self._suspended:
+            return f
+        if self._modules_seen != len(sys.modules):
+            self.refresh()
+            if type(f) in self._safe and f in self._table:
+                return self._table[f]
+        source = bound_source(f)
+        return f if source is None else self._wrap(f, source)
+
+    def _wrap(self, f: Callable[..., Any], source: Source) -> Callable[..., Any]:
+        if self.mode == "replay":
+            return self._serving(f, source)
+        return self._recording_plain(f, source.name) if source.plain else self._recording(f, source)
+
+    def _recording_plain(self, f: Callable[..., Any], name: str) -> Callable[..., Any]:
+        # The path of time.time() in a training loop: every name in it is a cell or an argument.
+        append, get_ident, main = self._stream.append, _thread.get_ident, self._main
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            value = f(*args, **kwargs)
+            if get_ident() == main:
+                append((name, value))
+            return value
+
+        return call
+
+    def _recording(self, f: Callable[..., Any], source: Source) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            value = f(*args, **kwargs)
+            if _thread.get_ident() == self._main and source.applies(args, kwargs):
+                self._stream.append((source.name, source.pack(value, f)))
+            return value
+
+        return call
+
+    def _serving(self, f: Callable[..., Any], source: Source) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if _thread.get_ident() != self._main or not source.applies(args, kwargs):
+                return f(*args, **kwargs)
+            if not self._next_is(source.name):
+                return f(*args, **kwargs)
+            payload = self._stream[self._cursor - self._start][1]
+            self._cursor += 1
+            return source.serve(payload, f, args, kwargs)
+
+        return call
+
+    def _next_is(self, name: str) -> bool:
+        """Whether the recorded stream goes on with `name`; if not, the divergence is noted once and serving stops."""
+        if self._lost:
+            return False
+        index = self._cursor - self._start
+        if not 0 <= index < len(self._stream):
+            self.mismatches.append(f"{name}() was called past the end of the recorded values (offset {self._cursor})")
+        elif self._stream[index][0] != name:
+            recorded = self._stream[index][0]
+            self.mismatches.append(f"{name}() was called where {recorded}() was recorded (offset {self._cursor})")
+        else:
+            return True
+        self._lost = True
+        return False

@@ -18,7 +18,8 @@ Every inserted statement prints lines that begin with `@@`. In scripts made for 
      "probes": {"outer": [{"file": "main.py", "anchor": "scheduler.step()", "statement": "print('@@', epoch)"}]}}
 
 `anchor` is a whole line of the file without its indentation, which must occur once (or give `"occurrence": 2`); the statement goes
-after it at its depth, or before it with `"place": "before"`. The script runs in the folder's subfolder `cwd`, if given. `clock` is a regular expression for lines that depend on the clock.
+after it at its depth, or before it with `"place": "before"`. The script runs in the folder's subfolder `cwd`, if that is given.
+`clock` is a regular expression for lines that depend on the clock.
 """
 
 from __future__ import annotations

@@ -86,7 +86,7 @@ def _record(words: list[str]) -> int:
         return 0
     given, kind, target, args = parse_record(words)
     from flor_trace.config import RecordOptions
-    from flor_trace.record.session import record
+    from flor_trace.record.command import record
 
     return record(kind, target, args, RecordOptions(given))
 

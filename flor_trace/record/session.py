@@ -18,7 +18,7 @@ from flor_trace.runtime.position import END_OF_RUN, EXIT, Boundary
 
 if TYPE_CHECKING:
     from flor_trace.record.budget import Budget
-    from flor_trace.runtime.files import FileTracker
+    from flor_trace.runtime.files import FileState, FileTracker
     from flor_trace.runtime.sources import Sources
     from flor_trace.store.writer import RunWriter
 
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 WORTH_NOTING_SECONDS = 0.001
 # Iterations at least this long have their times recorded one by one.
 SLOW_ITERATION_SECONDS = 0.001
-# What may wait for the disk before a boundary is passed by instead.
-MOST_BACKLOG_BYTES = 1 << 30
 
 
 class RecordSession:
@@ -53,6 +51,8 @@ class RecordSession:
         self._tokens: Any = None
         self._reported: dict[str, int] = {}
         self._output: dict[str, Any] | None = None
+        self._initial_files: dict[str, FileState] = {}
+        self._versions: dict[str, str] = {}
         self._started = perf_counter()
         self._stopped = False
 
@@ -155,7 +155,7 @@ class RecordSession:
 
     def _snapshot(self, boundary: Boundary, frame: FrameType | None, entry_of_outermost: bool = False) -> bool:
         """Walk the state and hand it to the writer; False if the disk is too far behind."""
-        if self._stopped or self.writer.failed or self.writer.backlog_bytes > MOST_BACKLOG_BYTES:
+        if self._stopped or self.writer.failed or self.writer.backlog_bytes > self.writer.backlog_limit:
             return False
         started = perf_counter()
         collecting = gc.isenabled()
@@ -201,7 +201,8 @@ class RecordSession:
             blob = self._put(pickle.dumps(values), xxhash)
             digests.add(blob)
             self.writer.event("source_values", offset=start, blob=blob)
-        files = self.files.state(self._put_file(digests))
+        files = self._files(digests)
+        self._note_versions()
         return {
             "at": list(boundary),
             "stack": [list(place) for place in self.runtime.position()],
@@ -224,13 +225,28 @@ class RecordSession:
             self.writer.put_blob(digest, data)
         return digest
 
-    def _put_file(self, digests: set[str]) -> Callable[[str, bytes], None]:
-        def put(digest: str, data: bytes) -> None:
-            digests.add(digest)
-            if not self.writer.has_blob(digest):
-                self.writer.put_blob(digest, data)
+    def _files(self, digests: set[str]) -> dict[str, Any]:
+        """The state of the files written so far; their content has gone to the writer through the tracker."""
+        initial = self.files.initial()
+        new = {path: state for path, state in initial.items() if path not in self._initial_files}
+        if new:
+            self._initial_files.update(new)
+            self.writer.event("files_before", files={path: state.as_json() for path, state in new.items()})
+        states = self.files.state()
+        for state in (*states.values(), *self._initial_files.values()):
+            digests.update(digest for digest, _ in state.chunks if self.writer.has_blob(digest))
+        return {path: state.as_json() for path, state in states.items()}
 
-        return put
+    def _note_versions(self) -> None:
+        """The versions of the libraries whose numerics matter, once they have been imported."""
+        versions = {
+            name: str(module.__version__)
+            for name in ("torch", "numpy")
+            if (module := sys.modules.get(name)) is not None and hasattr(module, "__version__")
+        }
+        if versions != self._versions:
+            self._versions = versions
+            self.writer.event("versions", versions=versions)
 
     # -- the rest -----------------------------------------------------------------------------------------------
 
@@ -269,6 +285,23 @@ class RecordSession:
         silence_streams()
         self.writer.close(status)
 
+    def forked(self) -> None:
+        """In a forked child: nothing of ours goes on."""
+        self._stopped = True
+        self.runtime.disable()
+        silence_streams()
+
+    def summary(self) -> str:
+        """One line for the user at the end."""
+        seconds = perf_counter() - self._started
+        share = 100 * (self.budget.spent + self.budget.spent_on_entries) / max(seconds, 1e-9)
+        if self.writer.failed:
+            return f"run {self.writer.run_id} is recorded up to the failure, {self.writer.committed} snapshots"
+        return (
+            f"recorded run {self.writer.run_id}: {self.writer.committed} snapshots, "
+            f"{_size(self.writer.stored_bytes)}, stalled {share:.2f} % of {seconds:.1f} s"
+        )
+
     def _fail(self) -> None:
         """Stop recording, say so once, and leave the script alone."""
         if self._stopped:
@@ -276,7 +309,17 @@ class RecordSession:
         self._stopped = True
         reason = traceback.format_exc(limit=-2).strip().splitlines()
         self.runtime.disable()
-        self.sources.off()
+        self.sources.suspend()
         silence_streams()
         self._warn(f"recording stopped, the script goes on: {reason[-1]} ({' '.join(reason[-3:-1]).strip()})")
         self.writer.close(None)
+
+
+def _size(nbytes: int) -> str:
+    """For people."""
+    amount = float(nbytes)
+    for unit in ("B", "kB", "MB", "GB"):
+        if amount < 1000:
+            return f"{amount:.3g} {unit}"
+        amount /= 1000
+    return f"{amount:.3g} TB"

@@ -150,7 +150,7 @@ def _partitions(history: History, parent: ActivationKey | None, wanted: Any) -> 
     """The main loops: the outermost ones with several iterations that snapshots divide."""
     found: list[RecordedActivation] = []
     for activation in history.children(parent):
-        if not wanted(activation):
+        if not wanted(activation) or activation.loop in history.demoted:
             continue
         heads = history.heads(activation.key)
         if activation.iterations > 1 and len(heads) > 1 and heads[0] == 0:

@@ -16,7 +16,6 @@ from flor_trace.runtime.frames import LiveFrame, surplus_locals, write_locals
 from flor_trace.state import Graph, Ignore, Scope, TokenTable, compare, restore, walk
 
 if TYPE_CHECKING:
-    from flor_trace.runtime.overlay import Overlay
     from flor_trace.runtime.sources import Sources
 
 EXACT = "exact"
@@ -45,8 +44,7 @@ class Restorer:
         runtime: gives frames, modules and entry counts.
         read_blob: content by digest; raises `CorruptRecord`.
         sources: the recorded clock and entropy values.
-        overlay: the replay's view of files.
-        later_files: all files that the run has written by its end, with their state before the run.
+        install_files: makes the replay's view of files that of a snapshot.
         hindsight_names: by module and by (module, qualified function): the names that only hindsight statements bind.
     """
 
@@ -55,13 +53,11 @@ class Restorer:
         runtime: Runtime,
         read_blob: Callable[[str], bytes],
         sources: Sources,
-        overlay: Overlay,
         install_files: Callable[[Mapping[str, Any]], None],
         hindsight_names: Mapping[tuple[str, str], set[str]],
     ) -> None:
         self.runtime = runtime
         self.sources = sources
-        self.overlay = overlay
         self._read_blob = read_blob
         self._install_files = install_files
         self._names = hindsight_names

@@ -59,8 +59,8 @@ class LoopProbe:
             return items if items is not None else iter(())
         if items is None or activation.skipped:
             return iter(())
-        # 4: the caller's stack, our argument and getrefcount's; more means that the script holds it too.
-        activation.go_over(items, shared=sys.getrefcount(items) > _OWN_REFERENCES)
+        shared = sys.getrefcount(items) > _OWN_REFERENCES
+        activation.go_over(items, shared)
         return chain.from_iterable(activation)
 
     def ticks(self) -> Iterator[tuple[()]]:
@@ -313,6 +313,8 @@ def _untracked(key: str, pinned: bool) -> LoopProbe:
 
 
 def _own_references() -> int:
+    """How many references a method sees to an argument that nobody else holds; it differs between versions."""
+
     class Probe:
         def over(self, items: object) -> int:
             return sys.getrefcount(items)

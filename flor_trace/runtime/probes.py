@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from itertools import repeat
 
 from flor_trace.runtime.coverage import FunctionProbe
@@ -16,23 +16,32 @@ class ProbeFactory:
     Args:
         runtime: shared by all probes.
         clock: what `CLOCK(<callee>)` calls.
-        hindsight: makes the probe of a hindsight statement (replay only).
+        demoted: names of loops that start out of the way (replay: those that recording demoted).
     """
 
     def __init__(
         self,
         runtime: Runtime,
         clock: Callable[[object], object],
-        hindsight: Callable[[int], object] | None = None,
+        demoted: Collection[str] = (),
     ) -> None:
         self._runtime = runtime
         self._clock = clock
-        self._hindsight = hindsight
+        self._demoted = demoted
 
     def resolver(
-        self, loops: Mapping[int, tuple[str, bool]], functions: Mapping[int, str]
+        self,
+        loops: Mapping[int, tuple[str, bool]],
+        functions: Mapping[int, str],
+        hindsight: Callable[[int], object] | None = None,
     ) -> Callable[[str], object]:
-        """Resolve the placeholders of one module, given its loops (name, pinned) and functions by index."""
+        """Resolve the placeholders of one module.
+
+        Args:
+            loops: names of the module's loops, and whether they are pinned, by index.
+            functions: names of its functions, by index.
+            hindsight: makes the probe of a hindsight statement, by index (replay only).
+        """
 
         def resolve(placeholder: str) -> object:
             kind, _, index = placeholder.removeprefix("@flor:").partition(":")
@@ -40,8 +49,8 @@ class ProbeFactory:
                 return self.loop(*loops[int(index)])
             if kind == "func":
                 return self.function(functions[int(index)])
-            if kind == "hindsight" and self._hindsight is not None:
-                return self._hindsight(int(index))
+            if kind == "hindsight" and hindsight is not None:
+                return hindsight(int(index))
             return {"clock": self._clock, "iter": iter, "repeat": repeat}[kind]
 
         return resolve
@@ -51,6 +60,7 @@ class ProbeFactory:
         probe = self._runtime.loops.get(key)
         if probe is None:
             probe = self._runtime.loops[key] = LoopProbe(self._runtime, key, pinned)
+            probe.on = pinned or key not in self._demoted
         return probe
 
     def function(self, key: str) -> FunctionProbe:

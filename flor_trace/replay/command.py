@@ -1,0 +1,185 @@
+"""The `replay` command: from a recorded run and today's source to a transcript and a verdict."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import pickle
+import sys
+from pathlib import Path
+from typing import Any
+
+from flor_trace.config import ReplayOptions
+from flor_trace.errors import EnvironmentMismatch, ReplayFailed, RunNotFound, SourceChanged, UsageError
+from flor_trace.replay.coordinator import Coordinator, Outcome
+from flor_trace.replay.diff import RunDiff, diff_run
+from flor_trace.replay.engines.local import LocalEngine
+from flor_trace.replay.history import History
+from flor_trace.replay.merge import Merger, as_json, as_text
+from flor_trace.replay.plan import Plan, Probe, make_plan
+from flor_trace.replay.report import Report, describe_plan, describe_report
+from flor_trace.store.reader import Run, find_run, open_run
+
+EXACT_STATUS = 0
+DIVERGED_STATUS = 3
+
+
+def replay(options: ReplayOptions) -> int:
+    """Replay a run with today's log statements.
+
+    Returns:
+        0 exact or within tolerance, 3 diverged.
+
+    Raises:
+        UsageError: there is nothing to replay, or today's source differs by more than log statements.
+        ReplayFailed: a worker failed; what the others produced has been printed.
+    """
+    run = _find(options)
+    _check_environment(run)
+    diff = _compare_sources(run, options)
+    history = History.read(run)
+    _check_replayable(run, history)
+    plan = _plan(history, diff, options)
+    if options.dry_run:
+        print(json.dumps(plan.as_json(), indent=1) if options.json else describe_plan(plan, history, diff))
+        return EXACT_STATUS
+    for note in plan.notes:
+        _say(note)
+    return _execute(run, history, diff, plan, options)
+
+
+def _find(options: ReplayOptions) -> Run:
+    if options.run is not None and options.run != "@last":
+        return open_run(options.store, options.run)
+    if options.file is not None:
+        try:
+            return find_run(options.store, options.file)
+        except RunNotFound:
+            if options.run is None:
+                raise
+    return open_run(options.store, "@last")
+
+
+def _check_environment(run: Run) -> None:
+    python = ".".join(str(part) for part in sys.version_info[:2])
+    recorded = ".".join(str(part) for part in run.manifest["python"][:2])
+    if python != recorded:
+        raise EnvironmentMismatch(
+            f"run {run.id} was recorded by Python {recorded} and this is {python}: replay it with Python {recorded}"
+        )
+    versions: dict[str, str] = {}
+    for event in run.events("versions"):
+        versions.update(event["versions"])
+    for library, version in versions.items():
+        try:
+            present = importlib.metadata.version(library)
+        except importlib.metadata.PackageNotFoundError:
+            present = "not installed"
+        if present.partition("+")[0] != version.partition("+")[0]:
+            raise EnvironmentMismatch(
+                f"run {run.id} was recorded with {library} {version} and here it is {present}: install that version"
+            )
+    if not os.path.isdir(run.manifest["cwd"]):
+        raise UsageError(f"the working directory of the recorded run, {run.manifest['cwd']}, is gone")
+
+
+def _compare_sources(run: Run, options: ReplayOptions) -> RunDiff:
+    recorded = {e["name"]: (e["path"], run.source(e["source"])) for e in run.events("module")}
+    paths = {name: path for name, (path, _) in recorded.items()}
+    substitute = _substitute(run, options, paths.get("__main__"))
+
+    def present(path: str) -> bytes | None:
+        if path == paths.get("__main__"):
+            if run.manifest["target_kind"] == "code":
+                return recorded["__main__"][1]
+            path = substitute or path
+        try:
+            return Path(run.manifest["cwd"], path).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    diff = diff_run(recorded, present)
+    if diff.changes and not options.accept_changes:
+        raise SourceChanged(
+            "the source differs from the recorded one by more than log statements (undo it, record again, or give "
+            "--accept-changes):\n" + diff.render_changes()
+        )
+    return diff
+
+
+def _substitute(run: Run, options: ReplayOptions, main: str | None) -> str | None:
+    """The file given on the command line where it is not the recorded one (a copy with hindsight statements)."""
+    if options.file is None or main is None:
+        return None
+    if not os.path.isfile(options.file):
+        raise UsageError(f"{options.file} does not exist")
+    given = os.path.realpath(options.file)
+    return None if given == os.path.realpath(os.path.join(run.manifest["cwd"], main)) else given
+
+
+def _check_replayable(run: Run, history: History) -> None:
+    if history.status is None and not history.snapshots:
+        raise UsageError(f"run {run.id} ended before its first snapshot: there is nothing to replay yet")
+
+
+def _plan(history: History, diff: RunDiff, options: ReplayOptions) -> Plan:
+    probes = [
+        Probe(statement.function, tuple(statement.enclosing_loops), bool(statement.carried_names))
+        for _, statement in diff.hindsight
+    ]
+    iterations = None
+    if options.iterations is not None:
+        first, last = options.iterations
+        iterations = (first or 0, last)
+    workers = options.workers or os.cpu_count() or 1
+    return make_plan(history, probes, workers, iterations)
+
+
+def _execute(run: Run, history: History, diff: RunDiff, plan: Plan, options: ReplayOptions) -> int:
+    folder = Path(run.new_replay_folder())
+    diff_file = folder / "diff.pickle"
+    diff_file.write_bytes(pickle.dumps(diff))
+    manifest = run.manifest
+    paths = {e["name"]: e["path"] for e in run.events("module")}
+    spec: dict[str, Any] = {
+        "run": run.folder,
+        "plan": plan.as_json(),
+        "diff": str(diff_file),
+        "substitute": _substitute(run, options, paths.get("__main__")),
+    }
+    environment = dict(manifest["env"])
+    if manifest["hash_seed"] is not None:
+        environment["PYTHONHASHSEED"] = str(manifest["hash_seed"])
+    engine = LocalEngine(folder, manifest["cwd"], environment, manifest["interpreter_flags"])
+    emit = as_json(sys.stdout) if options.json else as_text(sys.stdout, sys.stderr)
+    recorded = list(run.events("output"))
+    merger = Merger(plan, recorded, _replaced_lines(diff).__contains__, options.show == "all", emit)
+    coordinator = Coordinator(plan, engine, folder, spec, history.status, merger.completed)
+    outcome = coordinator.run()
+    merger.rest(outcome)
+    report = Report.of(outcome, merger.verdict, diff)
+    (folder / "report.json").write_text(json.dumps(report.as_json()))
+    _say(describe_report(report))
+    _fail_if_failed(outcome)
+    return DIVERGED_STATUS if report.verdict == "diverged" else EXACT_STATUS
+
+
+def _replaced_lines(diff: RunDiff) -> set[str]:
+    """`file:line` of every recorded line of a log statement that has been edited or removed since."""
+    found: set[str] = set()
+    for module, difference in diff.modules.items():
+        ranges = [s.recorded_lines for s in difference.hindsight if s.recorded_lines]
+        ranges += [(log.lineno, log.end_lineno) for log in difference.removed_logs]
+        for first, last in ranges:
+            found.update(f"{diff.paths[module]}:{line}" for line in range(first, last + 1))
+    return found
+
+
+def _fail_if_failed(outcome: Outcome) -> None:
+    if outcome.failures:
+        raise ReplayFailed("; ".join(outcome.failures))
+
+
+def _say(text: str) -> None:
+    print(f"flor_trace: {text}", file=sys.stderr)

@@ -1,0 +1,54 @@
+"""What replay wants of the import hook: today's source, with hindsight statements and recorded loops marked."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from flor_trace.replay.diff import RunDiff, annotate
+from flor_trace.runtime.engine import Runtime
+from flor_trace.runtime.probes import ProbeFactory
+
+if TYPE_CHECKING:
+    from flor_trace.instrument.rewrite import RewrittenInfo
+
+
+class ReplayHooks:
+    """See `instrument.hooks.Hooks`.
+
+    Args:
+        runtime: learns which files and modules are the user's.
+        probes: makes the live probes.
+        diff: recorded against present source, by module.
+        hindsight: makes the probe of a hindsight statement from its module and index there.
+    """
+
+    def __init__(
+        self, runtime: Runtime, probes: ProbeFactory, diff: RunDiff, hindsight: Callable[[str, int], object]
+    ) -> None:
+        self._runtime = runtime
+        self._probes = probes
+        self._diff = diff
+        self._hindsight = hindsight
+
+    def annotate(self, tree: ast.Module, module: str, filename: str, source: bytes) -> bool:
+        """Mark hindsight statements and name the loops as they were recorded."""
+        difference = self._diff.modules.get(module)
+        if difference is None:
+            return False
+        annotate(tree, difference)
+        return True
+
+    def resolver(self, rewritten: RewrittenInfo, filename: str, source: bytes) -> Callable[[str], object]:
+        """The live probes of a module that is about to be executed."""
+        self._runtime.user_files.add(filename)
+        module = rewritten.module
+        # A module that only hindsight statements import holds nothing that was recorded.
+        if module in self._diff.modules:
+            self._runtime.user_modules.add(module)
+        return self._probes.resolver(
+            {x.index: (x.key, x.pinned) for x in rewritten.loops},
+            {x.index: x.key for x in rewritten.functions},
+            lambda index: self._hindsight(module, index),
+        )

@@ -1,0 +1,110 @@
+"""The verdict of a replay, and plans and verdicts in words."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from flor_trace.replay.coordinator import Outcome
+from flor_trace.replay.diff import RunDiff
+from flor_trace.replay.history import History
+from flor_trace.replay.merge import OutputVerdict
+from flor_trace.replay.plan import PROLOGUE, SEGMENT, Plan
+from flor_trace.replay.restorer import DIVERGED, EXACT, TOLERANCE
+
+
+@dataclass
+class Report:
+    """What a replay has found.
+
+    Attributes:
+        verdict: "exact", "tolerance" or "diverged".
+        checks: how many snapshots were compared with the live state.
+        largest: the largest numeric difference, within tolerance.
+        first: the first divergence, for the user.
+    """
+
+    verdict: str
+    checks: int
+    compared_lines: int
+    clock_lines: int
+    largest: float = 0.0
+    first: str = ""
+    hindsight: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, outcome: Outcome, output: OutputVerdict, diff: RunDiff) -> Report:
+        """Sum up checks and output."""
+        verdict, first = EXACT, ""
+        for check in sorted(outcome.checks, key=lambda c: -1 if c["unit"] is None else c["unit"]):
+            if check["verdict"] == DIVERGED:
+                verdict = DIVERGED
+                first = first or f"at {check['at']}: {'; '.join(check['differences'][:2])}"
+            elif check["verdict"] == TOLERANCE and verdict == EXACT:
+                verdict = TOLERANCE
+        if output.differences:
+            verdict = DIVERGED
+            first = first or f"in the output: {output.differences[0]}"
+        return cls(
+            verdict=verdict,
+            checks=len(outcome.checks),
+            compared_lines=output.compared,
+            clock_lines=output.clock_lines,
+            largest=max((c["largest"] for c in outcome.checks), default=0.0),
+            first=first,
+            hindsight=[f"{diff.paths[module]}:{s.lineno}" for module, s in diff.hindsight],
+            notes=outcome.notes,
+            failures=outcome.failures,
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain fields."""
+        return asdict(self)
+
+
+def describe_report(report: Report) -> str:
+    """One line for exact replays; what diverged, and what may have caused it, for others."""
+    checked = f"{report.checks} state checks, {report.compared_lines} recorded lines compared"
+    if report.clock_lines:
+        checked += f", {report.clock_lines} of them with the clock set apart"
+    lines = [*report.notes]
+    if report.verdict == EXACT:
+        lines.append(f"replay exact ({checked})")
+    elif report.verdict == TOLERANCE:
+        lines.append(f"replay within tolerance, largest difference {report.largest:g} ({checked})")
+    else:
+        lines.append(f"replay diverged {report.first} ({checked})")
+        if report.hindsight:
+            lines.append(
+                f"if the recording replays exactly without them, these statements changed the state or its course: {', '.join(report.hindsight)}"
+            )
+    return "\nflor_trace: ".join(lines)
+
+
+def describe_plan(plan: Plan, history: History, diff: RunDiff) -> str:
+    """The plan as a table."""
+    lines = [
+        f"{len(diff.hindsight)} hindsight statements, {plan.workers} workers, about {plan.seconds:.1f} s",
+    ]
+    for module, statement in diff.hindsight:
+        lines.append(f"  {diff.paths[module]}:{statement.lineno}  {statement.text.strip().splitlines()[0]}")
+    for unit in plan.units:
+        if unit.kind == PROLOGUE:
+            what = "prologue"
+        else:
+            loop, entry = plan.partitions[unit.partition]
+            what = f"{loop} (entry {entry})"
+            what = f"after {what}" if unit.kind != SEGMENT else f"{what}, iterations {unit.start}.."
+            if unit.kind == SEGMENT:
+                end = unit.end if unit.end is not None else history.activations[(loop, entry)].iterations
+                what += str(end - 1)
+        lines.append(f"{unit.index:4d}  {what:60s} {unit.seconds:8.2f} s")
+    skipped = sorted(
+        {a.loop for a in history.activations.values() if history.skippable(a.key) and a.loop not in plan.probed}
+    )
+    if not plan.run_all and skipped:
+        lines.append("skipped where possible: " + ", ".join(skipped))
+    lines.extend(plan.notes)
+    return "\n".join(lines)

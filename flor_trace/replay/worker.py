@@ -1,0 +1,155 @@
+"""A worker process: the recorded script again, with a replay session behind its probes."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from flor_trace.instrument.launcher import Target, run_target
+from flor_trace.instrument.policy import Policy
+from flor_trace.replay.diff import RunDiff
+from flor_trace.replay.history import History
+from flor_trace.replay.hooks import ReplayHooks
+from flor_trace.replay.link import Link
+from flor_trace.replay.plan import Plan
+from flor_trace.replay.restorer import Restorer
+from flor_trace.replay.session import ReplaySession
+from flor_trace.replay.transcript import TranscriptWriter
+from flor_trace.runtime import guard, initial
+from flor_trace.runtime.engine import Runtime
+from flor_trace.runtime.files import FileState
+from flor_trace.runtime.hindsight import HindsightProbe
+from flor_trace.runtime.output import replay_streams
+from flor_trace.runtime.overlay import Overlay
+from flor_trace.runtime.probes import ProbeFactory
+from flor_trace.runtime.sources import Sources
+from flor_trace.state import rng
+from flor_trace.store.reader import Run
+
+
+def main(spec_path: str, descriptor: int) -> None:
+    """Replay as the file `spec_path` says, talking to the coordinator over `descriptor`."""
+    spec = json.loads(Path(spec_path).read_text())
+    link = Link(descriptor)
+    worker = Worker(spec, link)
+    worker.run()
+
+
+class Worker:
+    """Everything that one replaying process consists of, put together."""
+
+    def __init__(self, spec: dict[str, Any], link: Link) -> None:
+        self._spec = spec
+        self._run = Run(spec["run"])
+        self._history = History.read(self._run)
+        self._plan = Plan.from_json(spec["plan"])
+        # Written by the coordinator of this very replay.
+        self._diff = pickle.loads(Path(spec["diff"]).read_bytes())
+        self._numbers = {(module, s.index): n for n, (module, s) in enumerate(self._diff.hindsight)}
+        self._runtime = Runtime()
+        self._sources = Sources("replay")
+        self._sources.load(_recorded_values(self._run))
+        self._overlay = Overlay(Path(spec["overlay"]), [])
+        self._files_before = _files_before(self._run)
+        restorer = Restorer(
+            self._runtime, self._run.blob, self._sources, self._install_files, hindsight_names(self._diff)
+        )
+        self._session = ReplaySession(
+            self._runtime,
+            self._history,
+            self._plan,
+            restorer,
+            link,
+            TranscriptWriter(Path(spec["transcript"])),
+            owns_prologue=spec["prologue"],
+        )
+
+    def run(self) -> None:
+        """Execute the script; returns to the interpreter for its ordinary shutdown."""
+        spec, manifest = self._spec, self._run.manifest
+        _restore_environment(manifest["env"])
+        self._install_files({})
+        guard.install(self._overlay, protected=(self._run.folder,))
+        probes = ProbeFactory(self._runtime, self._sources.clock, self._history.demoted)
+        initial_rng = {event["library"]: event["value"] for event in self._run.events("initial_rng")}
+        replay_streams(self._session.wrote, manifest["tty"])
+        self._runtime.driver = self._session
+        target = Target(spec["target_kind"], spec["target"], spec["args"])
+        run_target(
+            target,
+            ReplayHooks(self._runtime, probes, self._diff, self._hindsight),
+            policy=Policy(manifest["instrument"]),
+            cache=None,
+            imported=lambda library: self._imported(library, initial_rng),
+            finish=self._session.finish,
+        )
+
+    def _imported(self, library: str, values: Mapping[str, Any]) -> None:
+        if library in values:
+            initial.apply_initial_rng(library, values[library])
+
+    def _hindsight(self, module: str, index: int) -> HindsightProbe:
+        number = self._numbers[module, index]
+        statement = self._diff.hindsight[number][1]
+        if statement.shared_calls:
+            # An edited log statement that draws random numbers drew them when it was recorded, too.
+            return HindsightProbe(self._runtime, number, lambda: None, lambda _: None)
+
+        def capture() -> object:
+            self._sources.suspend()
+            return rng.capture()
+
+        def apply(values: Any) -> None:
+            rng.apply(values)
+            self._sources.resume()
+
+        return HindsightProbe(self._runtime, number, capture, apply)
+
+    def _install_files(self, states: Mapping[str, Any]) -> None:
+        """Show the script the files as they were: what it had written by then, and what lay there before."""
+        then = {path: FileState.from_json(fields) for path, fields in states.items()}
+        later = {path: state for path, state in self._files_before.items() if path not in then}
+        self._overlay.install_state(then, later, self._run.blob)
+
+
+def hindsight_names(diff: RunDiff) -> dict[tuple[str, str], set[str]]:
+    """By module and qualified function: the names that only hindsight statements bind."""
+    found: dict[tuple[str, str], set[str]] = {}
+    for module, statement in diff.hindsight:
+        own = {name for name in statement.binds - statement.rebinds if "." not in name}
+        found.setdefault((module, statement.qualname), set()).update(own)
+    return found
+
+
+def _restore_environment(recorded: Mapping[str, str]) -> None:
+    """The environment as the script saw it: the hash seed was not part of it unless the user had set it."""
+    for name in set(os.environ) - set(recorded):
+        del os.environ[name]
+    for name, value in recorded.items():
+        if os.environ.get(name) != value:
+            os.environ[name] = value
+
+
+def _recorded_values(run: Run) -> list[Any]:
+    values: list[Any] = []
+    for event in run.events("source_values"):
+        if event["offset"] == len(values):
+            values.extend(pickle.loads(run.blob(event["blob"])))
+    return values
+
+
+def _files_before(run: Run) -> dict[str, FileState]:
+    found: dict[str, FileState] = {}
+    for event in run.events("files_before"):
+        for path, fields in event["files"].items():
+            found.setdefault(path, FileState.from_json(fields))
+    return found
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))

@@ -35,12 +35,16 @@ FILE, MODULE, CODE = "file", "module", "code"
 
 
 class Target:
-    """What is to be run: a file (or a folder or archive with a `__main__.py`), `-m` a module, or `-c` code; and its arguments."""
+    """What is to be run: a file (or a folder or archive with a `__main__.py`), `-m` a module, or `-c` code; and its arguments.
 
-    def __init__(self, kind: str, name: str, args: Sequence[str] = ()) -> None:
+    `source` is a file to read a FILE's source from instead, while `__file__` stays (replay of a copy).
+    """
+
+    def __init__(self, kind: str, name: str, args: Sequence[str] = (), source: str | None = None) -> None:
         self.kind = kind
         self.name = name
         self.args = list(args)
+        self.source = source
 
     def command(self) -> list[str]:
         """The command line by which plain Python would run it, with the interpreter options that we were given."""
@@ -146,7 +150,7 @@ class Launcher:
             self._run_as_main("__main__", False)
             return
         try:
-            with open(path, "rb") as file:
+            with open(self.target.source or path, "rb") as file:
                 source = file.read()
         except OSError:
             self._refuse()
@@ -204,10 +208,8 @@ def _holds_main(path: str) -> bool:
 
 
 def _absolute(path: str) -> str:
-    """As the interpreter makes FILE absolute: without following links or taking `..` out."""
-    if os.path.isabs(path):
-        return path
-    return os.path.join(os.getcwd(), path.removeprefix("./"))
+    """As the interpreter makes FILE absolute: without following links or taking `.` and `..` out."""
+    return os.path.join(os.getcwd(), path)
 
 
 def _status(code: object) -> int:

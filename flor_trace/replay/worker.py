@@ -10,6 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from flor_trace.instrument.cache import CodeCache
+from flor_trace.instrument.compiling import Compiler
+from flor_trace.instrument.importer import Importer
 from flor_trace.instrument.launcher import Target, run_target
 from flor_trace.instrument.policy import Policy
 from flor_trace.replay.diff import RunDiff
@@ -24,7 +27,8 @@ from flor_trace.runtime import guard, initial
 from flor_trace.runtime.engine import Runtime
 from flor_trace.runtime.files import FileState
 from flor_trace.runtime.hindsight import HindsightProbe
-from flor_trace.runtime.output import replay_streams
+from flor_trace.runtime.native import LIBRARIES as NATIVE_LIBRARIES
+from flor_trace.runtime.output import replay_streams, serve_terminal_size
 from flor_trace.runtime.overlay import Overlay
 from flor_trace.runtime.probes import ProbeFactory
 from flor_trace.runtime.sources import Sources
@@ -54,7 +58,7 @@ class Worker:
         self._runtime = Runtime()
         self._sources = Sources("replay")
         self._sources.load(_recorded_values(self._run))
-        self._overlay = Overlay(Path(spec["overlay"]), [])
+        self._overlay = Overlay(Path(spec["overlay"]), [Path(self._run.folder)])
         self._files_before = _files_before(self._run)
         restorer = Restorer(
             self._runtime, self._run.blob, self._sources, self._install_files, hindsight_names(self._diff)
@@ -71,27 +75,23 @@ class Worker:
 
     def run(self) -> None:
         """Execute the script; returns to the interpreter for its ordinary shutdown."""
-        spec, manifest = self._spec, self._run.manifest
+        manifest = self._run.manifest
         _restore_environment(manifest["env"])
         self._install_files({})
-        guard.install(self._overlay, protected=(self._run.folder,))
         probes = ProbeFactory(self._runtime, self._sources.clock, self._history.demoted)
-        initial_rng = {event["library"]: event["value"] for event in self._run.events("initial_rng")}
+        hooks = ReplayHooks(self._runtime, probes, self._diff, self._hindsight)
+        importer = Importer(Compiler(hooks, Policy(manifest["instrument"]), CodeCache(None)))
+        recorded = {event["library"]: event["value"] for event in self._run.events("initial_rng")}
+        for library, value in recorded.items():
+            importer.on_import(library, lambda args=(library, value): initial.apply_initial_rng(*args))  # type: ignore[misc]
+        for library in (*NATIVE_LIBRARIES, "sqlite3"):
+            importer.on_import(library, lambda library=library: guard.imported(library))  # type: ignore[misc]
         replay_streams(self._session.wrote, manifest["tty"])
+        serve_terminal_size(manifest["terminal"])
+        guard.install(self._overlay)
         self._runtime.driver = self._session
-        target = Target(spec["target_kind"], spec["target"], spec["args"])
-        run_target(
-            target,
-            ReplayHooks(self._runtime, probes, self._diff, self._hindsight),
-            policy=Policy(manifest["instrument"]),
-            cache=None,
-            imported=lambda library: self._imported(library, initial_rng),
-            finish=self._session.finish,
-        )
-
-    def _imported(self, library: str, values: Mapping[str, Any]) -> None:
-        if library in values:
-            initial.apply_initial_rng(library, values[library])
+        target = Target(manifest["target_kind"], manifest["target"], manifest["args"], self._spec["substitute"])
+        run_target(target, hooks, importer=importer, finish=self._session.finish)
 
     def _hindsight(self, module: str, index: int) -> HindsightProbe:
         number = self._numbers[module, index]
@@ -113,8 +113,7 @@ class Worker:
     def _install_files(self, states: Mapping[str, Any]) -> None:
         """Show the script the files as they were: what it had written by then, and what lay there before."""
         then = {path: FileState.from_json(fields) for path, fields in states.items()}
-        later = {path: state for path, state in self._files_before.items() if path not in then}
-        self._overlay.install_state(then, later, self._run.blob)
+        self._overlay.install_state(then, self._files_before, self._run.blob)
 
 
 def hindsight_names(diff: RunDiff) -> dict[tuple[str, str], set[str]]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 import sys
 from collections.abc import Callable
 from types import FrameType
@@ -115,6 +117,17 @@ def replay_streams(listener: Listener, tty: dict[str, bool]) -> None:
         stream.listener = listener
         stream.was_a_tty = tty.get(label, False)
         _install(label, stream)
+
+
+def serve_terminal_size(recorded: list[int] | None) -> None:
+    """Let `os.get_terminal_size` answer as it did when recorded; `[columns, lines]`, None where there was no terminal."""
+
+    def get_terminal_size(fd: int = 1, /) -> os.terminal_size:
+        if recorded is None:
+            raise OSError(errno.ENOTTY, os.strerror(errno.ENOTTY))
+        return os.terminal_size((recorded[0], recorded[1]))
+
+    os.get_terminal_size = get_terminal_size
 
 
 def silence_streams() -> None:

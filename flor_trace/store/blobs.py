@@ -187,6 +187,8 @@ def _unsqueeze(stored: bytes, size: int, digest: str) -> bytes:
             left -= whole
     except (struct.error, lz4.block.LZ4BlockError) as error:
         raise CorruptRecord(f"blob {digest} is damaged: {error}") from error
+    if offset != len(stored):
+        raise CorruptRecord(f"blob {digest} is damaged: its pieces do not fill it")
     return b"".join(pieces)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import _signal  # type: ignore[import-not-found]  # `signal` builds enums first: 2 ms at start-up
 import _thread
 import os
+import sys
 import time
 import weakref
 from _queue import Empty, SimpleQueue
@@ -94,7 +95,7 @@ class RunWriter:
         self.run_id = run_id
         self.folder = folder
         self.failed: str | None = None
-        self.backlog_bytes = 0
+        self._queued = 0
         self.backlog_limit = backlog_limit
         self.busy_seconds = 0.0
         self._began = time.monotonic()
@@ -162,7 +163,22 @@ class RunWriter:
 
     def has_room(self, nbytes: int) -> bool:
         """Whether a snapshot of this size can wait in the queue; if not, skip it."""
-        return self.backlog_bytes == 0 or self.backlog_bytes + nbytes <= self.backlog_limit
+        waiting = self.backlog_bytes
+        return waiting == 0 or waiting + nbytes <= self.backlog_limit
+
+    @property
+    def backlog_bytes(self) -> int:
+        """How many bytes wait to be written."""
+        if self._queued and not self._driver.locked():
+            self.wake()
+        return self._queued
+
+    def wake(self) -> None:
+        """Go on writing after a fork. Every other method does so too; a caller that uses none for long calls this one."""
+        with self._lock:
+            if self._queued:
+                self._wake.put(True)
+                self._start()
 
     @property
     def committed(self) -> int:
@@ -181,6 +197,7 @@ class RunWriter:
                 self._drain(self._sink.sync)
             finally:
                 self._release()
+            self.wake()
 
     def close(self, status: str | int | None = None) -> None:
         """Write out what waits and end the run; an `end` record is added where a status is given and none was written."""
@@ -213,14 +230,14 @@ class RunWriter:
                 return
             was_empty = not self._queue
             self._queue.append(item)
-            self.backlog_bytes += size
-            overrun = self.backlog_bytes > 4 * self.backlog_limit
-            if urgent or was_empty or self.backlog_bytes > _FRAMES_AT_ONCE:
+            self._queued += size
+            overrun = self._queued > 4 * self.backlog_limit
+            if urgent or was_empty or self._queued > _FRAMES_AT_ONCE:
                 # Put under the lock: the thread looks at the queue under it too, before it sleeps.
-                self._wake.put(urgent or self.backlog_bytes > _FRAMES_AT_ONCE)
+                self._wake.put(urgent or self._queued > _FRAMES_AT_ONCE)
             self._start()
         if overrun:
-            self._fail(f"the disk is too slow: {self.backlog_bytes >> 20} MiB wait to be written")
+            self._fail(f"the disk is too slow: {self._queued >> 20} MiB wait to be written")
 
     def _take(self) -> Item | None:
         with self._lock:
@@ -252,7 +269,7 @@ class RunWriter:
                 for _ in self._sink.blob(digest, memoryview(data)) if what == "blob" else self._sink.commit(bytes(data)):
                     yield True
             with self._lock:
-                self.backlog_bytes -= len(data)
+                self._queued -= len(data)
             del item, data
             yield True
 
@@ -323,9 +340,6 @@ class RunWriter:
         self._driver.release()
         with self._lock:
             self._holds -= 1
-            if self.backlog_bytes:
-                self._wake.put(True)
-                self._start()
 
     def _drain(self, then: Callable[[], None]) -> None:
         """Run all steps here; called by whoever holds the thread."""
@@ -346,7 +360,7 @@ class RunWriter:
             self._state = _FAILED
             self.failed = reason
             self._queue.clear()
-            self.backlog_bytes = 0
+            self._queued = 0
         self._wake.put(True)
         if self._driver.acquire(blocking=False):
             self._sink.stop(reason)
@@ -371,6 +385,9 @@ class RunWriter:
         if self._forking:
             self._forking = False
             self._release()
+            # From 3.12 on `fork` counts the threads once more after this hook; there the next call of a method goes on.
+            if sys.version_info < (3, 12):
+                self.wake()
 
     def _after_fork_in_child(self) -> None:
         if self._state == _IN_CHILD:

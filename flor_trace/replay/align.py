@@ -242,7 +242,7 @@ def likeness(recorded: Unit, present: Unit, known: Knowledge) -> float:
         return 300.0 + 100.0 * shared if same_callee(old, new) else 0.0
     if isinstance(old, ast.Assign) and isinstance(new, ast.Assign) and _dump(old.targets) == _dump(new.targets):
         return 100.0 + 50.0 * shared
-    return 50.0 * shared if shared > 0.5 else 0.0
+    return 50.0 * (shared + 1.0) if shared > 0.4 or same_callee(old, new) else 0.0
 
 
 def same_callee(old: ast.stmt, new: ast.stmt) -> bool:

@@ -286,6 +286,7 @@ class Flow:
             if seen.action == "read":
                 self._read(seen, frame, bound)
             elif seen.action == "unbind":
+                self._bind(seen.variable, "other", text, frame, bound)
                 bound.pop(seen.variable, None)
             elif isinstance(seen.node, ast.NamedExpr) and id(seen.node) in doubtful:
                 self._bind(seen.variable, "other", text, frame, dict(bound))

@@ -21,8 +21,12 @@ LIBRARIES = ("torch", "torch.jit", "safetensors", "safetensors.torch", "safetens
 """The modules after whose import `wrap_native` is to be called."""
 
 
-def wrap_native(library: str, for_write: PathMap, for_read: PathMap | None = None) -> list[Undo]:
+def wrap_native(
+    library: str, for_write: PathMap, for_read: PathMap | None = None, for_update: PathMap | None = None
+) -> list[Undo]:
     """Make `library` pass each path that it opens natively through the maps; without `for_read` reads are left alone.
+
+    `for_update` (default: `for_write`) is for files of which the present content is kept.
 
     Gives the calls that undo it, to be made in reverse order. A library that is not fully imported, or lacks a
     function, is wrapped as far as it goes; wrapping again after more was imported adds only what is missing.
@@ -31,15 +35,17 @@ def wrap_native(library: str, for_write: PathMap, for_read: PathMap | None = Non
     if module is None:
         return []
     if library == "torch":
-        return _wrap_torch(module, for_write, for_read)
+        return _wrap_torch(module, for_write, for_read, for_update or for_write)
     if library == "torch.jit":
         return _wrap_jit(module, for_write)
     return _wrap_safetensors(module, for_write, for_read)
 
 
-def wrap_loaded(for_write: PathMap, for_read: PathMap | None = None) -> list[Undo]:
+def wrap_loaded(
+    for_write: PathMap, for_read: PathMap | None = None, for_update: PathMap | None = None
+) -> list[Undo]:
     """`wrap_native` for every library that has been imported already."""
-    return [undo for library in LIBRARIES for undo in wrap_native(library, for_write, for_read)]
+    return [undo for library in LIBRARIES for undo in wrap_native(library, for_write, for_read, for_update)]
 
 
 def _mapped(path: Any, through: PathMap) -> Any:
@@ -86,28 +92,27 @@ def _subclass(owner: Any, name: str, through: PathMap) -> list[Undo]:
     return _exchange(owner, name, original, type(original)(original.__name__, (original,), members))
 
 
-def _wrap_torch(torch: Any, for_write: PathMap, for_read: PathMap | None) -> list[Undo]:
+def _wrap_torch(torch: Any, for_write: PathMap, for_read: PathMap | None, for_update: PathMap) -> list[Undo]:
     undo = _subclass(torch._C, "PyTorchFileWriter", for_write)
     for owner in (torch.UntypedStorage, torch):
-        undo += _wrap_from_file(owner, for_write, for_read)
+        undo += _wrap_from_file(owner, for_update, for_read)
     if for_read is not None:
         undo += _subclass(torch._C, "PyTorchFileReader", for_read)
         undo += _replace(torch._C, "import_ir_module", for_read, 1, "filename")
     return undo + _wrap_jit(torch.jit, for_write)
 
 
-def _wrap_from_file(owner: Any, for_write: PathMap, for_read: PathMap | None) -> list[Undo]:
+def _wrap_from_file(owner: Any, for_update: PathMap, for_read: PathMap | None) -> list[Undo]:
     own = "from_file" in vars(owner)
     original = getattr(owner, "from_file", None)
-    if original is None or (hasattr(original, "__dict__") and _is_ours(original, for_write)):
+    if original is None or (hasattr(original, "__dict__") and _is_ours(original, for_update)):
         return []
 
     def map_file(path: str, shared: Any) -> str:
-        # A file mapped with shared=True is written through the mapping; otherwise it is only read. Either way it
-        # must exist with its content, so writing goes on from what is there.
+        # A file mapped with shared=True is written through the mapping; otherwise it is only read.
         if not shared:
             return path if for_read is None else for_read(path)
-        return for_write(path)
+        return for_update(path)
 
     @functools.wraps(original)
     def from_file(*args: Any, **kwargs: Any) -> Any:
@@ -118,7 +123,7 @@ def _wrap_from_file(owner: Any, for_write: PathMap, for_read: PathMap | None) ->
             kwargs["filename"] = _mapped(kwargs["filename"], lambda path: map_file(path, shared))
         return original(*args, **kwargs)
 
-    from_file.__dict__["@flor"] = for_write
+    from_file.__dict__["@flor"] = for_update
     if not isinstance(owner, type):
         return _exchange(owner, "from_file", original, from_file)
     before = vars(owner).get("from_file")

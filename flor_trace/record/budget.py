@@ -7,10 +7,12 @@ and that each snapshot's stall is paid from.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from flor_trace.runtime.loops import Activation
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from flor_trace.runtime.loops import Activation
 
 # What may be spent at once, before any time has passed, on the entries of outermost loops: without the snapshot at
 # its entry nothing of a loop can be jumped over.
@@ -21,7 +23,6 @@ LONG_STEP_SECONDS = 0.25
 WORTH_SKIPPING_SECONDS = 0.005
 
 
-@dataclass
 class Budget:
     """The credit of one run.
 
@@ -32,21 +33,20 @@ class Budget:
         clock: seconds since some fixed moment.
     """
 
-    overhead: float
-    every: int | None
-    clock: Callable[[], float]
-    spent: float = 0.0
-    spent_on_entries: float = 0.0
-    cost: float = 0.01
-    taken: int = 0
-    passed: int = 0
-    heads: int = 0
-    pairs: int = 0
-    pair_was_denied: bool = False
-    started: float = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.started = self.clock()
+    # Not a dataclass: importing `dataclasses` would be felt at the start of every recorded script.
+    def __init__(self, overhead: float, every: int | None, clock: Callable[[], float]) -> None:
+        self.overhead = overhead
+        self.every = every
+        self.clock = clock
+        self.spent = 0.0
+        self.spent_on_entries = 0.0
+        self.cost = 0.01
+        self.taken = 0
+        self.passed = 0
+        self.heads = 0
+        self.pairs = 0
+        self.pair_was_denied = False
+        self.started = clock()
 
     def credit(self) -> float:
         """Seconds that may be spent now."""
@@ -68,10 +68,7 @@ class Budget:
         if self.every is not None:
             return parent is None or parent.iteration % self.every == 0
         if depth == 1:
-            return (
-                self.spent_on_entries < ENTRY_ALLOWANCE_SECONDS
-                or self.credit() > self.cost
-            )
+            return self.spent_on_entries < ENTRY_ALLOWANCE_SECONDS or self.credit() > self.cost
         probe = activation.probe
         if probe.calls and probe.seconds / probe.calls < max(WORTH_SKIPPING_SECONDS, 2 * self.cost):
             return False

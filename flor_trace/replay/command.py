@@ -170,7 +170,7 @@ def _replaced_lines(diff: RunDiff) -> set[str]:
     found: set[str] = set()
     for module, difference in diff.modules.items():
         ranges = [s.recorded_lines for s in difference.hindsight if s.recorded_lines]
-        ranges += [(log.lineno, log.end_lineno) for log in difference.removed_logs]
+        ranges += [log.recorded_lines for log in difference.removed_logs]
         for first, last in ranges:
             found.update(f"{diff.paths[module]}:{line}" for line in range(first, last + 1))
     return found

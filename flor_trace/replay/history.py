@@ -14,8 +14,6 @@ ActivationKey = tuple[str, int]
 class RecordedRun(Protocol):
     """The part of a stored run that replay reads."""
 
-    manifest: Mapping[str, Any]
-
     def events(self, kind: str) -> Iterable[Mapping[str, Any]]:
         """The journal's records of one kind, in order."""
 

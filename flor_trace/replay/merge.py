@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
@@ -38,7 +38,7 @@ class Merger:
     def __init__(
         self,
         plan: Plan,
-        recorded: list[Mapping[str, Any]],
+        recorded: Sequence[Mapping[str, Any]],
         replaced: Callable[[str], bool],
         show_all: bool,
         emit: Callable[[Mapping[str, Any]], None],

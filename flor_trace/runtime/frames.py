@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import gc
 import sys
 from types import FrameType
 from typing import NamedTuple
@@ -45,7 +44,7 @@ def read_locals(frame: FrameType) -> dict[str, object]:
         kept = frame.f_locals
         values = dict(kept)
         kept.clear()
-        kept.update(before.get(id(kept), {}))
+        kept.update(before)
     return {name: value for name, value in values.items() if not name.startswith(".")}
 
 
@@ -71,7 +70,7 @@ def write_locals(frame: FrameType, values: dict[str, object]) -> None:
     kept.update(values)
     ctypes.pythonapi.PyFrame_LocalsToFast(ctypes.py_object(frame), ctypes.c_int(1))
     kept.clear()
-    kept.update(before.get(id(kept), {}))
+    kept.update(before)
 
 
 def surplus_locals(frame: FrameType, names: set[str]) -> list[str]:
@@ -81,6 +80,32 @@ def surplus_locals(frame: FrameType, names: set[str]) -> list[str]:
     return [name for name in frame.f_locals if name not in names and not name.startswith(".")]
 
 
-def _kept_locals(frame: FrameType) -> dict[int, dict[str, object]]:
-    """Copies of the dicts that the frame refers to, one of which is its kept `f_locals`, if it has one."""
-    return {id(d): dict(d) for d in gc.get_referents(frame) if type(d) is dict}
+def _kept_locals(frame: FrameType) -> dict[str, object]:
+    """A copy of the frame's kept `f_locals` as it is now, which `frame.f_locals` itself would refresh."""
+    if _KEPT_OFFSET is None:
+        return {}
+    interpreter_frame = ctypes.c_void_p.from_address(id(frame) + _INTERPRETER_FRAME).value
+    assert interpreter_frame is not None
+    kept = ctypes.c_void_p.from_address(interpreter_frame + _KEPT_OFFSET).value
+    return dict(ctypes.cast(kept, ctypes.py_object).value) if kept else {}
+
+
+# Where a PyFrameObject of 3.11 and 3.12 has its interpreter frame: behind the object's head and `f_back`.
+_INTERPRETER_FRAME = 24
+
+
+def _find_kept_offset() -> int | None:
+    """Where an interpreter frame has its kept `f_locals`: looked for, since it moved between versions."""
+    if _WRITE_THROUGH:
+        return None
+    frame = sys._getframe()
+    kept = frame.f_locals
+    interpreter_frame = ctypes.c_void_p.from_address(id(frame) + _INTERPRETER_FRAME).value
+    assert interpreter_frame is not None
+    for offset in range(0, 64, 8):
+        if ctypes.c_void_p.from_address(interpreter_frame + offset).value == id(kept):
+            return offset
+    return None
+
+
+_KEPT_OFFSET = _find_kept_offset()

@@ -156,6 +156,11 @@ def _locate(folder: Path, file: str, anchor: str, statement: str, occurrence: in
     return Insertion(file, number - (place == "before"), line[: len(line) - len(line.lstrip())], statement)
 
 
+def run_plainly(case: Case, cwd: Path, args: tuple[str, ...]) -> Outcome:
+    """Run a case's script under plain `python` in the folder `cwd`, with arguments of one's own."""
+    return _run(case, cwd, (str(case.folder / case.script), *args), timeout=240)
+
+
 def compare(case: Case, *, workers: Sequence[int] = (2,), every: str = "1", probes: Sequence[str] | None = None,
             show_all: bool = False, timeout: float = 240) -> Report:  # fmt: skip
     """Record the case, replay it with each probe and each number of workers, and report every difference from the truth."""

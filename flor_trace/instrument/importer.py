@@ -23,12 +23,17 @@ if TYPE_CHECKING:
     _F = TypeVar("_F", bound=Callable[..., Any])
 
 _IMPORTLIB = "<frozen importlib._bootstrap_external>"
+DISGUISED = frozenset(
+    {"Importer.find_spec", "_instrumented_get_code.<locals>.get_code", "_watched_exec_module.<locals>.exec_module"}
+)
+"""Qualified names of our functions that pass for importlib's."""
 
 
 def _as_importlib(function: _F) -> _F:
     """The interpreter cuts importlib's frames out of the tracebacks of failed imports, told by this file name."""
     assert isinstance(function, FunctionType)
     function.__code__ = function.__code__.replace(co_filename=_IMPORTLIB)
+    assert function.__code__.co_qualname in DISGUISED
     return function
 
 

@@ -18,7 +18,7 @@ from flor_trace.errors import UsageError
 
 from .cache import CodeCache
 from .compiling import Compiler
-from .importer import Importer
+from .importer import DISGUISED, Importer
 from .interpreter import become_plain, ensure_hash_seed, interpreter_options
 from .policy import Policy
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .hooks import Hooks
 
 FILE, MODULE, CODE = "file", "module", "code"
+_OUR_FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 
 class Target:
@@ -225,11 +226,37 @@ def _forget_file(main: ModuleType) -> None:
         main.__dict__.pop("__cached__", None)
 
 
-def _users_part(traceback: TracebackType | None) -> TracebackType | None:
-    """The traceback without the launcher's frames above the script's or runpy's first one."""
-    while traceback is not None and traceback.tb_frame.f_code.co_filename == __file__:
-        traceback = traceback.tb_next
-    return traceback
+def _strip(error: BaseException) -> None:
+    """Take our frames out of the tracebacks of an exception and of those that it is chained to.
+
+    Unless one of them raised it: then it is a fault of ours, and must be seen whole.
+    """
+    waiting: list[BaseException | None] = [error]
+    seen: set[int] = set()
+    while waiting:
+        one = waiting.pop()
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        waiting += [one.__cause__, one.__context__]
+        entries = []
+        entry = one.__traceback__
+        while entry is not None:
+            entries.append(entry)
+            entry = entry.tb_next
+        if not entries or _is_ours(entries[-1]):
+            continue
+        rest: TracebackType | None = None
+        for entry in reversed(entries):
+            if not _is_ours(entry):
+                entry.tb_next = rest
+                rest = entry
+        one.__traceback__ = rest
+
+
+def _is_ours(entry: TracebackType) -> bool:
+    code = entry.tb_frame.f_code
+    return code.co_filename.startswith(_OUR_FOLDER) or code.co_qualname in DISGUISED
 
 
 def _remember(error: BaseException, traceback: TracebackType | None) -> None:
@@ -240,8 +267,8 @@ def _remember(error: BaseException, traceback: TracebackType | None) -> None:
 
 def _print_uncaught(error: BaseException) -> None:
     """What the interpreter does with an exception that nobody has caught."""
-    traceback = _users_part(error.__traceback__)
-    error.__traceback__ = traceback
+    _strip(error)
+    traceback = error.__traceback__
     _remember(error, traceback)
     sys.audit("sys.excepthook", getattr(sys, "excepthook", None), type(error), error, traceback)
     hook = getattr(sys, "excepthook", None)
@@ -254,7 +281,7 @@ def _print_uncaught(error: BaseException) -> None:
     except SystemExit:
         raise
     except BaseException as second:
-        second.__traceback__ = _users_part(second.__traceback__)
+        _strip(second)
         second.__context__ = None if second.__context__ is error else second.__context__
         _write_error("Error in sys.excepthook:\n")
         sys.__excepthook__(type(second), second, second.__traceback__)

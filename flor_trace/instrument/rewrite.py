@@ -9,6 +9,7 @@ user's namespace.
 from __future__ import annotations
 
 import ast
+import sys
 from dataclasses import dataclass
 from typing import TypeVar, cast
 
@@ -312,7 +313,9 @@ def _last_name(callee: ast.expr) -> str:
 def _for_form(node: ast.For, info: LoopInfo) -> ast.stmt:
     probe = f"@flor:loop:{info.index}"
     iterable = node.iter
-    fresh = _at(ast.Call(func=_callable("@flor:iter", iterable), args=[iterable], keywords=[]), iterable)
+    # where the interpreter places "object is not iterable": until 3.12 the whole statement, from 3.13 on the iterable
+    place: ast.AST = iterable if sys.version_info >= (3, 13) else node
+    fresh = _at(ast.Call(func=_callable("@flor:iter", iterable), args=[iterable], keywords=[]), place)
     entered = _at(
         ast.IfExp(test=_method(probe, "enter", iterable), body=fresh, orelse=_constant(None, iterable)), iterable
     )

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import pathlib
 import sys
 
 from flor_trace.instrument.launcher import Target, ensure_hash_seed, run_target
@@ -20,10 +21,11 @@ def main(argv: list[str]) -> None:
     kind = {"-m": "module", "-c": "code"}.get(argv[0], "file")
     if kind != "file":
         argv = argv[1:]
-    # imported last, like a session's modules
-    from fakes import FakeHooks
+    sys.path.insert(0, str(pathlib.Path(__file__).parent))  # for -P keeps it out
+    from fakes import FakeHooks, PassingLoop
 
-    run_target(Target(kind, argv[0], argv[1:]), FakeHooks(), policy=Policy(extra))
+    del sys.path[0]
+    run_target(Target(kind, argv[0], argv[1:]), FakeHooks(loop=PassingLoop), policy=Policy(extra))
 
 
 if __name__ == "__main__":

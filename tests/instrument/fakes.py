@@ -54,6 +54,14 @@ class FakeLoop:
         self.frames.pop()
 
 
+class PassingLoop(FakeLoop):
+    """Hands the iterator through, so that no frame of ours is ever in between."""
+
+    def over(self, iterator: Iterator[Any]) -> Iterator[Any]:
+        self.frames[-1]["completed"] = True  # an `else` is reached by exhaustion only
+        return itertools.chain.from_iterable([iterator])
+
+
 class FakeFunction:
     def __init__(self) -> None:
         self.cold = True
@@ -79,8 +87,9 @@ class FakeHooks:
 
     annotates = False
 
-    def __init__(self, on: bool = True) -> None:
+    def __init__(self, on: bool = True, loop: type[FakeLoop] = FakeLoop) -> None:
         self.on = on
+        self.loop = loop
         self.infos: dict[str, RewrittenInfo] = {}
         self.probes: dict[tuple[str, str], Any] = {}
         self.clocked: list[object] = []
@@ -98,7 +107,7 @@ class FakeHooks:
             key = (rewritten.module, placeholder)
             if key not in self.probes:
                 if kind == "loop":
-                    self.probes[key] = FakeLoop(self.on, rewritten.loops[int(index)].pinned)
+                    self.probes[key] = self.loop(self.on, rewritten.loops[int(index)].pinned)
                 else:
                     self.probes[key] = {"func": FakeFunction, "hindsight": FakeHindsight}[kind]()
             return self.probes[key]

@@ -244,7 +244,7 @@ class FileTracker:
             if not isinstance(path, (str, bytes)):
                 return
             if flags & _WRITES:
-                self._note(os.path.realpath(os.fsdecode(path)))
+                self._note(os.path.realpath(os.fsdecode(path)), opened=True)
             elif path not in self._seen:
                 self._read(path)
         elif event == "mmap.__new__":
@@ -270,7 +270,7 @@ class FileTracker:
         self._event("open", (path, None, os.O_WRONLY))
         return path
 
-    def _note(self, path: str) -> None:
+    def _note(self, path: str, opened: bool = False) -> None:
         entry = self._paths.get(path)
         if entry is not None:
             entry.dirty = True
@@ -284,6 +284,8 @@ class FileTracker:
         else:
             if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode) or stat.S_ISLNK(found.st_mode)):
                 return
+            if opened and stat.S_ISDIR(found.st_mode):
+                return  # `open` with an opener, as tempfile uses it, names the folder
             before = self._look(path, found, ABSENT)
         self._initial[path] = before
         self._paths[path] = _Tracked(before)

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from flor_trace.replay.align import Unit, Units, align, same_callee
 from flor_trace.replay.carry import HARMLESS_DECORATORS, is_immutable
 from flor_trace.replay.loopnames import SourceNames
+from flor_trace.replay.names import bound_by
 from flor_trace.replay.source import SourceText
-from flor_trace.replay.statements import Knowledge, blocks, first_line, last_name
+from flor_trace.replay.statements import FunctionNode, Knowledge, blocks, first_line, last_name
 
+_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
@@ -70,6 +72,7 @@ class Matcher:
     # Blocks
 
     def _block(self, recorded: list[Unit], present: list[Unit]) -> None:
+        recorded, present = self._movable_definitions(recorded, present)
         found = align(recorded, present, self._known)
         for old, new in found.pairs:
             self._pair(old, new)
@@ -84,8 +87,26 @@ class Matcher:
         for unit in inserted:
             self.hindsight[unit.node] = None
 
+    def _movable_definitions(self, recorded: list[Unit], present: list[Unit]) -> tuple[list[Unit], list[Unit]]:
+        """Pair functions by name wherever they stand in the block; returns what is left to align."""
+        gone, come = Counter(u.key for u in recorded), Counter(u.key for u in present)
+        partners = {u.key: u for u in present if isinstance(u.node, _FUNCTIONS) and come[u.key] == gone[u.key] == 1}
+        if not partners:
+            return recorded, present
+        # Where the name is bound in another way too, the order decides which binding lasts.
+        rivals = _bound_beside_functions(recorded) | _bound_beside_functions(present)
+        paired = {
+            u.key
+            for u in recorded
+            if u.key in partners and isinstance(u.node, _FUNCTIONS) and _may_move(u.node) and u.node.name not in rivals
+        }
+        for unit in recorded:
+            if unit.key in paired:
+                self._pair(unit, partners[unit.key])
+        return [u for u in recorded if u.key not in paired], [u for u in present if u.key not in paired]
+
     def _moved_definitions(self, removed: list[Unit], inserted: list[Unit]) -> None:
-        """A function that stands elsewhere in the same body is the same function."""
+        """Whatever else is defined once and stands elsewhere in the same block is the same, but was moved."""
         gone, come = Counter(u.key for u in removed), Counter(u.key for u in inserted)
         for old in [u for u in removed if isinstance(u.node, _DEFINITIONS) and gone[u.key] == 1]:
             new = next((u for u in inserted if u.key == old.key and come[u.key] == 1), None)
@@ -93,8 +114,7 @@ class Matcher:
                 continue
             removed.remove(old)
             inserted.remove(new)
-            if not _may_move(old.node):
-                self._change(old, new, "the definition was moved, and what it evaluates where it stands may depend on that")
+            self._change(old, new, "the definition was moved, and its place may matter")
             self._pair(old, new)
 
     def _moved(self, removed: list[Unit], inserted: list[Unit]) -> None:
@@ -237,10 +257,20 @@ def _not_in(before: list[str], after: list[str]) -> str | None:
     return None
 
 
-def _may_move(node: ast.stmt) -> bool:
+def _bound_beside_functions(units: list[Unit]) -> set[str]:
+    """The names that the other statements of a block bind."""
+    found: set[str] = set()
+    for unit in units:
+        if isinstance(unit.node, ast.ClassDef):
+            found.add(unit.node.name)
+        elif not isinstance(unit.node, _FUNCTIONS):
+            for node in ast.walk(unit.node):
+                found.update(bound_by(node))
+    return found
+
+
+def _may_move(node: FunctionNode) -> bool:
     """Whether evaluating a definition elsewhere in its block makes no difference."""
-    if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-        return False
     decorators = {last_name(d.func if isinstance(d, ast.Call) else d) for d in node.decorator_list}
     defaults = [*node.args.defaults, *filter(None, node.args.kw_defaults)]
     return decorators <= HARMLESS_DECORATORS and all(map(is_immutable, defaults))

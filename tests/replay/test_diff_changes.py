@@ -268,7 +268,8 @@ def test_iterators_are_not_used_up_by_logging() -> None:
 @pytest.mark.parametrize(
     "call",
     ["pbar.set_description(f'{a}')", "pbar.set_postfix(loss=a)", "tqdm.write(a)", "sys.stdout.write(a)", "wandb.log({'l': a})",
-     "writer.add_scalar('l', a, 1)", "writer.add_scalars('l', {'a': a})", "logging.warning(a)", "pprint.pprint(a)", "mlflow.log_metric('l', a)",
+     "writer.add_scalar('l', a, 1)", "writer.add_scalars('l', {'a': a})", "logging.warning(a)", "pprint.pprint(a)",
+     "mlflow.log_metric('l', a)",
      "logging.getLogger(__name__).debug(a)", "self.trainer.logger.log_metrics({'a': a})"],
 )  # fmt: skip
 def test_known_log_statements(call: str) -> None:
@@ -295,6 +296,11 @@ def test_decorated_functions_that_move_are_refused_unless_harmless() -> None:
     assert "moved" in why(diff(recorded, moved, "m"))
     harmless = [each.replace(b"register", b"torch.no_grad()") for each in (recorded, moved)]
     assert diff(*harmless, "m").identical
+
+
+def test_a_function_whose_name_is_bound_again_must_not_move() -> None:
+    recorded = b"def f(): ...\nf = fast(f)\nx = 1\n"
+    assert "moved" in why(diff(recorded, b"f = fast(f)\nx = 1\ndef f(): ...\n", "m"))
 
 
 def test_an_inserted_duplicate_leaves_the_rest_matched() -> None:

@@ -1,0 +1,156 @@
+"""Compare recorded output lines with replayed ones, setting apart those that differ only by the clock.
+
+A line is only masked when it differs, so masks need not be narrow to be safe for equal output; they are narrow all
+the same, because a loss hidden by a mask would be a divergence not reported.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+_NUMBER = r"[-+]?(?:\d[\d,]*\.?\d*|\.\d+)(?:e[-+]?\d+)?"
+_PER = (
+    r"(?:[kMG]?i?B|[kKM]?(?:it|its|iters?|iterations?|batch(?:es)?|samples?|images?|imgs?|tok|tokens?|steps?|ex|examples?"
+    r"|epochs?|frames?|words?|wps|rows?|s|ms|us|sec|secs|seconds?))"
+    r" ?/ ?(?:s|ms|us|sec|secs|second|min|h|it|iter|iteration|batch|step|epoch|sample|image|img|token)\b"
+)
+_UNIT = r"(?:ns|us|µs|μs|ms|msec|msecs|milliseconds?|s|sec|secs|seconds?|mins|minutes?|h|hrs?|hours?|days?)\b"
+_TIMED = (
+    r"\b(?:\w*_)?(?:time(?!_?steps?\b)|elapsed|took|takes|duration|runtime|walltime|latency|speed|throughput|fps|ips"
+    r"|dt|tokens_per_sec(?:ond)?|samples_per_sec(?:ond)?|steps_per_sec(?:ond)?|mfu|timestamp)(?:_\w+)?\b"
+)
+_DAY, _MONTH = "(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)", "(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
+_CLOCK_TIME = r"\d{1,3}:\d{2}:\d{2}(?:[.,]\d+)?"
+_CTIME = rf"{_DAY},? +(?:\d{{1,2}} +)?{_MONTH}(?: +\d{{1,2}})? (?:\d{{4}} )? *{_CLOCK_TIME}(?: [A-Z]{{3,4}})?(?: \d{{4}})?"
+
+_MASKS = [
+    (re.compile(_CTIME), "<time>"),
+    (re.compile(rf"\d{{4}}-\d\d-\d\d[T _]{_CLOCK_TIME}(?: ?Z|[+-]\d\d:?\d\d)?"), "<time>"),
+    (re.compile(r"\b\d{4}[-/.]\d\d[-/.]\d\d(?:[ _T-]\d\d[-_:]?\d\d(?:[-_:]?\d\d)?)?\b|\b\d{8}[-_T]\d{4,6}\b"), "<time>"),
+    (re.compile(r"\b\d{1,2}/\d{1,2}/\d{2,4}\b"), "<time>"),
+    (re.compile(rf"\b{_MONTH}\.? ?\d{{1,2}},?(?:[ _-]\d{{4}})?(?:[ _-]{_CLOCK_TIME}|[_-]\d\d-\d\d-\d\d)?\b"), "<time>"),
+    (re.compile(rf"(?:\d+ days?, )?\b{_CLOCK_TIME}\b"), "<time>"),
+    (re.compile(r"\[(?:\d+:)?\d\d?:\d\d<[^\]]*\]"), "<time>"),
+    (re.compile(r"\b(eta|elapsed|time|remaining|left|took|in|<)(\W{0,3})\d{1,3}:\d\d\b", re.IGNORECASE), r"\1\2<time>"),
+    (re.compile(r"\b1[6-9]\d{8}(?:\.\d+)?\b"), "<time>"),
+    # `ms/batch  5.43`: the number after the unit, not the one before it
+    (re.compile(rf"({_PER})(\s*[:=|]?\s*){_NUMBER}", re.IGNORECASE), r"\1\2<rate>"),
+    (re.compile(rf"{_NUMBER} ?{_PER}(?!\s*[:=|]?\s*<rate>)", re.IGNORECASE), "<rate>"),
+    (re.compile(r"\b(?:\d+ ?h ?)?\d+ ?m ?\d+(?:\.\d+)? ?s\b"), "<duration>"),
+    (re.compile(rf"({_TIMED}[\"']?(?:\s*\([^)\d]*\))?)(\s*[:=|]?\s*){_NUMBER} ?%?(?:{_UNIT})?", re.IGNORECASE), r"\1\2<duration>"),
+    (re.compile(rf"(\b(?:time|elapsed|duration|took)\b[a-z ]*\d*[a-z ]*[:=]\s*){_NUMBER}", re.IGNORECASE), r"\1<duration>"),
+    (re.compile(rf"(?<![\w.]){_NUMBER} ?{_UNIT}(?! ?/)"), "<duration>"),
+    (re.compile(r"\b0x[0-9a-f]{6,16}\b"), "<address>"),
+]  # fmt: skip
+_SPACES = re.compile(r" +")
+# A bar of tqdm, with or without a total: `loss:  30%|███   | 3/10 [00:03<00:10,  3.2it/s, acc=0.5]`.
+_BAR = re.compile(r"^.*?(?:\d+%\|.*?\| *[\d.kMG]+/[\d.kMG]+|\d+[a-zA-Z ]*) \[[\d:?]+(?:<[\d:?]+)?,[^\]]*\]")
+_ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+@dataclass(frozen=True)
+class LinePair:
+    """A recorded and a replayed line that belong together; None where one side has ended."""
+
+    recorded_index: int | None
+    replayed_index: int | None
+    recorded: str | None
+    replayed: str | None
+
+
+@dataclass(frozen=True)
+class OutputComparison:
+    """How replayed output compares with the recorded."""
+
+    exact: int = 0
+    """How many lines are equal."""
+    clock_dependent: list[LinePair] = field(default_factory=list)
+    """Lines that are equal but for times, rates, dates, progress bars and addresses."""
+    first_difference: LinePair | None = None
+
+    @property
+    def same(self) -> bool:
+        """Whether nothing differs but what depends on the clock."""
+        return self.first_difference is None
+
+
+def compare_output(recorded: Sequence[str], replayed: Sequence[str]) -> OutputComparison:
+    """Compare two outputs line by line, up to the first line that differs by more than the clock.
+
+    How often a progress bar is redrawn depends on the clock, so lines that hold nothing else are not paired.
+    """
+    old, new = _Reader(recorded), _Reader(replayed)
+    exact = 0
+    clock: list[LinePair] = []
+    while True:
+        if old.text is not None and old.text == new.text:
+            exact += 1
+            old.advance()
+            new.advance()
+            continue
+        bars = False
+        for reader in (old, new):
+            if reader.text is not None and is_only_progress(reader.text):
+                clock.append(_pair(old if reader is old else None, new if reader is new else None))
+                reader.advance()
+                bars = True
+        if bars:
+            continue
+        if old.text is None and new.text is None:
+            return OutputComparison(exact, clock)
+        pair = _pair(old, new)
+        if old.text is None or new.text is None or mask(old.text) != mask(new.text):
+            return OutputComparison(exact, clock, pair)
+        clock.append(pair)
+        old.advance()
+        new.advance()
+
+
+def mask(line: str) -> str:
+    """The line with everything that depends on the clock replaced by what it is."""
+    shown = _without_progress(line)
+    for pattern, replacement in _MASKS:
+        shown = pattern.sub(replacement, shown)
+    # Numbers are padded to a width: `time  9.5` and `time 10.1`.
+    return _SPACES.sub(" ", shown).strip()
+
+
+def is_only_progress(line: str) -> bool:
+    """Whether a line shows nothing but a progress bar."""
+    return bool(line.strip()) and ("\r" in line.strip("\r\n") or _BAR.search(line) is not None) and not _without_progress(line)
+
+
+def _without_progress(line: str) -> str:
+    """What stays on the screen of a line, less progress bars."""
+    text = _ANSI.sub("", line).rstrip("\r\n")
+    drawn = [part for part in text.split("\r") if part.strip()]
+    if not drawn:
+        return ""
+    # Earlier parts were overwritten; how many there are depends on the clock if they are bars.
+    return _BAR.sub("", drawn[-1]).strip() if len(drawn) > 1 or _BAR.search(drawn[-1]) else drawn[-1]
+
+
+class _Reader:
+    """A place in a list of lines."""
+
+    def __init__(self, lines: Sequence[str]) -> None:
+        self._lines = lines
+        self.index = 0
+
+    @property
+    def text(self) -> str | None:
+        return self._lines[self.index] if self.index < len(self._lines) else None
+
+    def advance(self) -> None:
+        self.index += 1
+
+
+def _pair(old: _Reader | None, new: _Reader | None) -> LinePair:
+    return LinePair(
+        old.index if old is not None and old.text is not None else None,
+        new.index if new is not None and new.text is not None else None,
+        old.text if old is not None else None,
+        new.text if new is not None else None,
+    )

@@ -256,26 +256,24 @@ class GuardedFiles:
             if name in ("", ":memory:"):
                 return original(database, *args, **kwargs)
             if name.startswith("file:") and (kwargs.get("uri") or (len(args) > 6 and args[6])):
-                from urllib.parse import quote, unquote, urlsplit
+                from urllib.parse import parse_qs, quote, unquote, urlsplit
 
                 parts = urlsplit(name)
-                if "mode=memory" in parts.query or not parts.path:
+                mode = parse_qs(parts.query).get("mode", ["rwc"])[-1]
+                if mode == "memory" or not parts.path:
                     return original(database, *args, **kwargs)
-                writes = not ("mode=ro" in parts.query or "immutable=1" in parts.query)
-                path = self._database(unquote(parts.path), writes, create="mode=rw" not in parts.query)
+                path = self._database(unquote(parts.path), create=mode == "rwc")
                 return original(f"file:{quote(path)}" + (f"?{parts.query}" if parts.query else ""), *args, **kwargs)
-            return original(self._database(name, True, create=True), *args, **kwargs)
+            return original(self._database(name, create=True), *args, **kwargs)
 
         return call
 
-    def _database(self, path: str, writes: bool, create: bool) -> str:
+    def _database(self, path: str, create: bool) -> str:
         try:
             # SQLite writes journals beside the file even to read it, so the scratch folder gets them all.
             physical = self.overlay.open_path(path, os.O_RDWR)
         except FileNotFoundError:
-            if not (writes and create):
-                return path
-            return self._new_database(path)
+            return self._new_database(path) if create else path
         for suffix in ("-journal", "-wal", "-shm"):
             key = self.overlay.key(path) + suffix
             if self.overlay.entry(key) is not None:

@@ -195,7 +195,9 @@ class Overlay(Layers):
 
     def link(self, source: str, path: str, follow: bool = True) -> None:
         """As `os.link`: both names share one content in the scratch folder."""
-        new = self.key(path, follow=False)
+        old, new = self.key(source, follow), self.key(path, follow=False)
+        if not self.passes(old) and self.entry(old) is None:
+            raise error(errno.ENOENT, source, path)
         if self.entry(new) is not None:
             raise error(errno.EEXIST, source, path)
         physical = self.change(source, follow)

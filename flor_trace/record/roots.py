@@ -23,5 +23,6 @@ def collect_roots(runtime: Runtime, frame: FrameType | None) -> tuple[Roots, lis
         frames=[FrameRoot(live.name, read_locals(live.frame)) for live in frames],
         library=library.capture(),
         extra={},
+        codes=[live.frame.f_code for live in frames],
     )
     return roots, frames

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from flor_trace.record.budget import Budget
     from flor_trace.runtime.files import FileState, FileTracker
     from flor_trace.runtime.sources import Sources
+    from flor_trace.state import Scope, TokenTable
     from flor_trace.store.writer import RunWriter
 
 # An activation shorter than this, with nothing stored for it, is not worth a line in the journal.
@@ -47,7 +48,8 @@ class RecordSession:
         self.outputs = 0
         self.snapshots = 0
         self._warn = warn
-        self._tokens: Any = None
+        self._tokens: TokenTable | None = None
+        self._scope: Scope
         self._reported: dict[str, int] = {}
         self._output: dict[str, Any] | None = None
         self._initial_files: dict[str, FileState] = {}
@@ -182,9 +184,10 @@ class RecordSession:
 
         if self._tokens is None:
             self._tokens = TokenTable()
+            self._scope = Scope(self.runtime.user_modules.__contains__)
         self._flush_output()
         roots, _ = collect_roots(self.runtime, frame)
-        live = walk(roots, Scope(self.runtime.user_modules.__contains__), self._tokens)
+        live = walk(roots, self._scope, self._tokens)
         digests: set[str] = set()
         nbytes = 0
         for token, (size, digest, _) in live.graph.buffers.items():

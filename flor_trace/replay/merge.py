@@ -101,9 +101,10 @@ class Merger:
             now = "".join(replayed[stream]).splitlines(keepends=True)
             comparison = compare_output(then, now)
             self.verdict.compared += len(then)
-            self.verdict.clock_lines += len(comparison.clock_lines)
-            if comparison.first_difference is not None:
-                self.verdict.differences.append(f"{stream}: {comparison.first_difference}")
+            self.verdict.clock_lines += len(comparison.clock_dependent)
+            pair = comparison.first_difference
+            if pair is not None:
+                self.verdict.differences.append(f"{stream}: recorded {pair.recorded!r}, replayed {pair.replayed!r}")
 
 
 def as_text(stdout: TextIO, stderr: TextIO) -> Callable[[Mapping[str, Any]], None]:

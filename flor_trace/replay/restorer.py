@@ -13,7 +13,8 @@ from flor_trace.record.roots import collect_roots
 from flor_trace.replay.history import SnapshotRef
 from flor_trace.runtime.engine import Runtime
 from flor_trace.runtime.frames import LiveFrame, surplus_locals, write_locals
-from flor_trace.state import Graph, Ignore, Scope, TokenTable, compare, restore, walk
+from flor_trace.state import Graph, Ignore, Scope, TokenTable, compare, walk
+from flor_trace.state import Restorer as StateRestorer
 
 if TYPE_CHECKING:
     from flor_trace.runtime.sources import Sources
@@ -61,6 +62,7 @@ class Restorer:
         self._read_blob = read_blob
         self._install_files = install_files
         self._names = hindsight_names
+        self._scope = Scope(runtime.user_modules.__contains__)
         self._tokens = TokenTable()
         self._matching: dict[Any, object] = {}
 
@@ -70,7 +72,7 @@ class Restorer:
         gc.disable()
         try:
             roots, frames = collect_roots(self.runtime, frame)
-            live = walk(roots, self._scope(), self._tokens)
+            live = walk(roots, self._scope, self._tokens)
             recorded = Graph.decode(self._read_blob(ref.graph))
             comparison = compare(recorded, live, self._ignore(frames), self._read_blob)
         finally:
@@ -104,11 +106,12 @@ class Restorer:
         roots, frames = collect_roots(self.runtime, frame)
         target = Graph.decode(self._read_blob(ref.graph))
         ignore = self._ignore(frames)
-        prepared = restore(target, self._matching, roots, self._scope(), self._read_blob, ignore)
-        self._check_frames(frames, prepared.names)
+        live_state = walk(roots, self._scope, self._tokens)
+        planned = StateRestorer(target, self._matching, roots, self._scope, self._read_blob, ignore, live_state).plan()
+        self._check_frames(frames, planned.frame_names())
         if advance is not None and not advance():
             raise NotRestorable(ref.at.loop, "its iterator has too few items")
-        restored = prepared.apply()
+        restored = planned.apply()
         for live, root, values in zip(frames, roots.frames, restored.frames, strict=True):
             kept = {n: v for n, v in root.locals.items() if n in ignore.frames.get(live.name, set())}
             write_locals(live.frame, {**kept, **values})
@@ -126,9 +129,6 @@ class Restorer:
             surplus = surplus_locals(live.frame, bound | self._frame_names(live))
             if surplus:
                 raise NotRestorable(f"{live.name} → {surplus[0]}", "this Python cannot unbind a local from outside")
-
-    def _scope(self) -> Scope:
-        return Scope(self.runtime.user_modules.__contains__)
 
     def _ignore(self, frames: list[LiveFrame]) -> Ignore:
         modules = {module: names for (module, function), names in self._names.items() if function == "<module>"}

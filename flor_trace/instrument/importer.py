@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _IMPORTLIB = "<frozen importlib._bootstrap_external>"
 DISGUISED = frozenset(
-    {"Importer.find_spec", "_instrumented_get_code.<locals>.get_code", "_watched_exec_module.<locals>.exec_module"}
+    {"Importer.find_spec", "_GetCode.__call__", "_watched_exec_module.<locals>.exec_module"}
 )
 """Qualified names of our functions that pass for importlib's."""
 
@@ -55,9 +55,11 @@ class Importer:
             sys.meta_path.remove(self)
 
     def on_import(self, name: str, callback: Callable[[], None]) -> None:
-        """Run `callback` right after the module `name` has been executed; at once if it has been already."""
-        module = sys.modules.get(name)
-        if module is not None and not getattr(getattr(module, "__spec__", None), "_initializing", False):
+        """Run `callback` right after the module `name` has been executed; at once if it has been already.
+
+        To be called before an import of the module begins, or after it has ended.
+        """
+        if name in sys.modules:
             callback()
         else:
             self._callbacks.setdefault(name, []).append(callback)
@@ -91,7 +93,7 @@ class Importer:
             return
         # one importer serves a whole archive, so there `code` decides, module by module
         if type(loader) is zipimporter or self._compiler.policy.instruments(spec.name, origin):
-            loader.get_code = _instrumented_get_code(self, loader)
+            loader.get_code = _GetCode(self, loader)
 
     def compile_main(self, filename: str, source: bytes, plain: CodeType) -> CodeType:
         """The instrumented code of the script itself, which is the user's wherever it lies."""
@@ -114,13 +116,35 @@ class Importer:
         loader.exec_module = _watched_exec_module(loader, callbacks)
 
 
-def _instrumented_get_code(importer: Importer, loader: Any) -> Callable[[str], CodeType | None]:
-    plain_get_code = loader.get_code
+class _GetCode:
+    """Stands for a loader's `get_code`. Does not keep loaders from being compared, copied and pickled as they can be."""
 
-    def get_code(fullname: str) -> CodeType | None:
-        return importer.code(loader, fullname, plain_get_code(fullname))
+    __slots__ = ("_importer", "_loader", "_plain")
 
-    return _as_importlib(get_code)
+    def __init__(self, importer: Importer, loader: Any) -> None:
+        self._importer = importer
+        self._loader = loader
+        self._plain = loader.get_code
+
+    @_as_importlib
+    def __call__(self, fullname: str) -> CodeType | None:
+        return self._importer.code(self._loader, fullname, self._plain(fullname))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _GetCode)
+
+    def __hash__(self) -> int:
+        return hash(_GetCode)
+
+    def __deepcopy__(self, memo: object) -> _GetCode:
+        return self
+
+    def __reduce__(self) -> tuple[object, ...]:
+        from copy import copy  # needed hardly ever
+
+        plain = copy(self._loader)
+        del plain.get_code
+        return getattr, (plain, "get_code")
 
 
 def _watched_exec_module(loader: Any, callbacks: list[Callable[[], None]]) -> Callable[[ModuleType], None]:

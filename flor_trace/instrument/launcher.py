@@ -17,6 +17,7 @@ from types import ModuleType, TracebackType
 from flor_trace.errors import UsageError
 
 from .cache import CodeCache
+from .children import guard_forks
 from .compiling import Compiler
 from .importer import DISGUISED, Importer
 from .interpreter import become_plain, ensure_hash_seed, interpreter_options
@@ -131,6 +132,7 @@ class Launcher:
         namespace["__builtins__"] = builtins
         sys.modules["__main__"] = main
         self.importer.install()
+        guard_forks(self.importer.remove)
         return main
 
     def _path_entry(self) -> str | None:

@@ -1,0 +1,104 @@
+"""The import hook: loaders stay what they are, and callbacks come right after a library's execution."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import importlib.util
+import inspect
+import pickle
+import sys
+import traceback
+import zipfile
+from collections.abc import Iterator
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+
+import pytest
+from fakes import FakeHooks
+
+from flor_trace.instrument.cache import CodeCache
+from flor_trace.instrument.compiling import Compiler
+from flor_trace.instrument.importer import Importer
+from flor_trace.instrument.policy import Policy
+
+LOOP = "def f(n):\n    for i in range(n): pass\n    return i\n"
+
+
+@pytest.fixture
+def importer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Importer]:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    kept = set(sys.modules)
+    hooks = FakeHooks()
+    importer = Importer(Compiler(hooks, Policy(), CodeCache(None)))
+    importer.hooks = hooks  # type: ignore[attr-defined]
+    importer.install()
+    yield importer
+    importer.remove()
+    for name in set(sys.modules) - kept:
+        if name.startswith("imp_"):
+            del sys.modules[name]
+
+
+def infos(importer: Importer) -> dict[str, list[str]]:
+    return {name: [loop.key for loop in info.loops] for name, info in importer.hooks.infos.items()}  # type: ignore[attr-defined]
+
+
+def test_user_modules_are_instrumented_and_libraries_are_not(tmp_path: Path, importer: Importer) -> None:
+    (tmp_path / "imp_a.py").write_text("import this\n" + LOOP)
+    module = importlib.import_module("imp_a")
+    assert module.f(4) == 3
+    assert infos(importer) == {"imp_a": ["imp_a:f:0"]}
+
+
+def test_loaders_stay_what_they_are(tmp_path: Path, importer: Importer) -> None:
+    (tmp_path / "imp_b.py").write_text(LOOP)
+    module = importlib.import_module("imp_b")
+    loader = module.__loader__
+    assert type(loader) is SourceFileLoader
+    assert loader == importlib.util.find_spec("imp_b").loader  # type: ignore[union-attr]
+    assert importlib.util.find_spec("imp_b") == module.__spec__
+    assert loader.get_source("imp_b") == LOOP and inspect.getsource(module) == LOOP
+    assert copy.deepcopy(loader).path == loader.path
+    twin = pickle.loads(pickle.dumps(loader))
+    assert type(twin) is SourceFileLoader and twin.get_code("imp_b").co_filename == module.__file__
+
+
+def test_ordinary_bytecode_stays_plain(tmp_path: Path, importer: Importer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    (tmp_path / "imp_c.py").write_text(LOOP)
+    path = importlib.import_module("imp_c").__cached__
+    assert b"@flor" not in Path(path).read_bytes()
+
+
+def test_archives(tmp_path: Path, importer: Importer) -> None:
+    with zipfile.ZipFile(tmp_path / "app.zip", "w") as archive:
+        archive.writestr("imp_z.py", LOOP)
+    sys.path.insert(0, str(tmp_path / "app.zip"))
+    try:
+        module = importlib.import_module("imp_z")
+    finally:
+        del sys.path[0]
+    assert module.f(3) == 2 and infos(importer) == {"imp_z": ["imp_z:f:0"]}
+    assert inspect.getsource(module.f) == LOOP
+
+
+def test_tracebacks_of_failed_imports_hold_no_frame_of_ours(tmp_path: Path, importer: Importer) -> None:
+    for name, source, error in (("imp_d", "1 / 0\n", ZeroDivisionError), ("imp_e", "x = (\n", SyntaxError)):
+        (tmp_path / f"{name}.py").write_text(source)
+        with pytest.raises(error) as caught:
+            exec(f"import {name}")
+        text = "".join(traceback.format_exception(caught.value))
+        assert "flor_trace" not in text and "importlib" not in text
+
+
+def test_callbacks_come_right_after_execution(tmp_path: Path, importer: Importer) -> None:
+    (tmp_path / "imp_lib").mkdir()
+    (tmp_path / "imp_lib" / "__init__.py").write_text("from . import rng\nafter = rng.state\n")
+    (tmp_path / "imp_lib" / "rng.py").write_text("state = 1\n")
+    importer.on_import("imp_lib.rng", lambda: setattr(sys.modules["imp_lib.rng"], "state", 2))
+    assert importlib.import_module("imp_lib").after == 2
+    assert "exec_module" not in vars(sys.modules["imp_lib.rng"].__loader__)
+    called: list[int] = []
+    importer.on_import("imp_lib", lambda: called.append(1))
+    assert called == [1]

@@ -292,7 +292,7 @@ class Flow:
                 self._bind(seen.variable, "other", text, frame, dict(bound))
             else:
                 indirect = seen.variable[0] is not None and seen.variable[0] is not scope
-                self._bind(seen.variable, "other" if indirect and kind != "import" else kind, text, frame, bound)
+                self._bind(seen.variable, "other" if indirect else kind, text, frame, bound)
 
     def _read(self, seen: Occurrence, frame: _Frame, bound: _Bound) -> None:
         if self._current is None:

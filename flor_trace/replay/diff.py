@@ -16,7 +16,7 @@ from flor_trace.replay.carry import CALLER, Flow
 from flor_trace.replay.loopnames import source_names
 from flor_trace.replay.match import Change, Matcher, RemovedLog
 from flor_trace.replay.names import bound_by
-from flor_trace.replay.source import SourceText
+from flor_trace.replay.source import SourceText, deep_recursion
 from flor_trace.replay.statements import blocks, descendants, escape, knowledge
 
 __all__ = [
@@ -100,6 +100,26 @@ def diff(recorded: bytes, present: bytes, module: str, *, own_functions: frozens
     Raises:
         SourceChanged: today's source is not valid Python.
     """
+    with deep_recursion():
+        return _unchanged(recorded, module) if recorded == present else _diff(recorded, present, module, own_functions)
+
+
+def _unchanged(source: bytes, module: str) -> SourceDiff:
+    """The same bytes: only the names and lines are wanted."""
+    names = source_names(_parse(source, module, "recorded"), module)
+    loops: dict[tuple[int, int], str] = {}
+    functions: dict[tuple[int, int], str] = {}
+    for statement in _parse(source, module, "present").body:
+        for node in descendants(statement):
+            if isinstance(node, (ast.For, ast.While)) and node.lineno in names.loops:
+                loops[_position(node)] = names.loops[node.lineno]
+            elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                functions[_position(node)] = names.functions[node.lineno]
+    lines = {line: line for line in range(1, len(SourceText(source)) + 1)}
+    return SourceDiff(module, [], [], [], loops, functions, lines, {})
+
+
+def _diff(recorded: bytes, present: bytes, module: str, own_functions: frozenset[str]) -> SourceDiff:
     old_tree, names_tree = _parse(recorded, module, "recorded"), _parse(recorded, module, "recorded")
     new_tree = _parse(present, module, "present")
     names = source_names(names_tree, module)
@@ -138,8 +158,8 @@ def annotate(tree: ast.Module, source_diff: SourceDiff) -> None:
         SourceChanged: the tree is not that of the source that was compared.
     """
     marks, loops = dict(source_diff.marks), dict(source_diff.loops)
-    for statement in tree.body:
-        for node in descendants(statement):
+    with deep_recursion():
+        for node in (inner for statement in tree.body for inner in descendants(statement)):
             position = _position(node)
             if position in marks:
                 setattr(node, "flor_hindsight", marks.pop(position))  # noqa: B010
@@ -201,8 +221,8 @@ def diff_run(recorded: Mapping[str, tuple[str, bytes]], present: Callable[[str],
         UsageError: a recorded file is gone.
         SourceChanged: a file is not valid Python today.
     """
-    defined = {name: knowledge(_parse(source, name, "recorded")).own_functions for name, (_, source) in recorded.items()}
-    everywhere = frozenset().union(*defined.values())
+    with deep_recursion():
+        everywhere = _own_functions(recorded)
     modules: dict[str, SourceDiff] = {}
     for name, (path, source) in recorded.items():
         today = present(path)
@@ -212,10 +232,18 @@ def diff_run(recorded: Mapping[str, tuple[str, bytes]], present: Callable[[str],
     return RunDiff(modules, {name: path for name, (path, _) in recorded.items()})
 
 
+def _own_functions(recorded: Mapping[str, tuple[str, bytes]]) -> frozenset[str]:
+    """The names of all functions of the run's modules."""
+    found: frozenset[str] = frozenset()
+    for name, (_, source) in recorded.items():
+        found |= knowledge(_parse(source, name, "recorded")).own_functions
+    return found
+
+
 def _parse(source: bytes, module: str, which: str) -> ast.Module:
     try:
         return ast.parse(source)
-    except (SyntaxError, ValueError) as error:
+    except (SyntaxError, ValueError, RecursionError) as error:
         raise SourceChanged(f"the {which} source of {module} is not valid Python: {error}") from error
 
 

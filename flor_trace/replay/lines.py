@@ -81,6 +81,8 @@ def compare_output(recorded: Sequence[str], replayed: Sequence[str]) -> OutputCo
 
     How often a progress bar is redrawn depends on the clock, so lines that hold nothing else are not paired.
     """
+    # Nested bars move the cursor with line feeds and back with this sequence.
+    nested = any("\x1b[A" in line for lines in (recorded, replayed) for line in lines)
     old, new = _Reader(recorded), _Reader(replayed)
     exact = 0
     clock: list[LinePair] = []
@@ -92,7 +94,7 @@ def compare_output(recorded: Sequence[str], replayed: Sequence[str]) -> OutputCo
             continue
         bars = False
         for reader in (old, new):
-            if reader.text is not None and is_only_progress(reader.text):
+            if reader.text is not None and (is_only_progress(reader.text) or (nested and not reader.text.strip())):
                 clock.append(_pair(old if reader is old else None, new if reader is new else None))
                 reader.advance()
                 bars = True
@@ -118,8 +120,11 @@ def mask(line: str) -> str:
 
 
 def is_only_progress(line: str) -> bool:
-    """Whether a line shows nothing but a progress bar."""
-    return bool(line.strip()) and ("\r" in line.strip("\r\n") or _BAR.search(line) is not None) and not _without_progress(line)
+    """Whether a line, or a piece of one that ends in a carriage return, shows nothing but a progress bar."""
+    if not line.strip():
+        return "\r" in line.removesuffix("\r\n")  # a bar was wiped out
+    drawn = "\r" in line.strip("\r\n") or "\x1b[A" in line or _BAR.search(line) is not None
+    return drawn and not _without_progress(line)
 
 
 def _without_progress(line: str) -> str:

@@ -1,13 +1,27 @@
-"""The text of source files, line by line as the parser counts them."""
+"""Source files: their text, line by line as the parser counts them, and room to walk their trees."""
 
 from __future__ import annotations
 
 import ast
+import contextlib
 import io
+import sys
 import textwrap
 import tokenize
+from collections.abc import Iterator
 
 from flor_trace.replay.statements import blocks, first_line
+
+
+@contextlib.contextmanager
+def deep_recursion() -> Iterator[None]:
+    """Room for a sum of a thousand terms or a chain of hundreds of `elif`, which are as deep as they are long."""
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(limit, 30_000))
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(limit)
 
 
 class SourceText:
@@ -18,6 +32,9 @@ class SourceText:
         text = source.decode(encoding).replace("\r\n", "\n").replace("\r", "\n")
         # Not splitlines(), which also splits at form feeds and the like.
         self._lines = text.removeprefix("\ufeff").split("\n")
+
+    def __len__(self) -> int:
+        return len(self._lines)
 
     def of(self, node: ast.stmt) -> str:
         """The statement as written, without the indentation that all its lines share."""

@@ -143,3 +143,20 @@ def test_changes_are_rendered_with_both_versions() -> None:
     text = render_changes(found.changes, "train.py")
     assert "train.py, line 6 today, line 6 as recorded: the statement was changed" in text
     assert "  - loss = model(x)\n  + loss = model(x) * 2" in text
+
+
+def test_unchanged_bytes_take_a_short_way_to_the_same_names() -> None:
+    short, long = compare(RECORDED, RECORDED), compare(RECORDED, RECORDED + "\n# a comment\n")
+    assert short.identical
+    assert long.identical
+    assert (short.loops, short.functions) == (long.loops, long.functions)
+    assert long.lines.items() <= short.lines.items()
+
+
+def test_deep_sources_are_no_trouble() -> None:
+    chain = "if a == 0:\n    x = 0\n" + "".join(f"elif a == {n}:\n    x = {n}\n" for n in range(1, 600))
+    recorded = chain + "y = " + " + ".join(["a"] * 800) + "\n"
+    found = compare(recorded, recorded.replace("    x = 500\n", "    x = 500\n    print(x)\n"))
+    assert texts(found) == ["print(x)"]
+    assert not found.changes
+    annotate(ast.parse(recorded.replace("    x = 500\n", "    x = 500\n    print(x)\n")), found)

@@ -105,3 +105,17 @@ def test_what_is_only_progress() -> None:
     assert not is_only_progress("loss 0.5")
     assert not is_only_progress(BAR + "loss 0.5")
     assert not is_only_progress("\rloss 0.5")
+
+
+def test_pieces_split_at_carriage_returns_are_progress_too() -> None:
+    few, many = ("a\n" + BAR * count + "\r        \rdone\n" for count in (1, 3))
+    found = compare_output(few.splitlines(keepends=True), many.splitlines(keepends=True))
+    assert found.same
+    assert compare_output(["a\n", "\r\n"], ["a\n"]).first_difference == LinePair(1, None, "\r\n", None)
+
+
+def test_nested_bars_move_the_cursor() -> None:
+    inner = "\n" + BAR + "\x1b[A"
+    once, twice = ("start\n" + inner * count + "\nend\n" for count in (1, 2))
+    assert compare_output(once.split("\n"), twice.split("\n")).same
+    assert not compare_output(["a", "", "b"], ["a", "b"]).same

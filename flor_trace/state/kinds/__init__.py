@@ -1,0 +1,114 @@
+"""The kinds of objects: how each is walked, compared and built.
+
+Every module here registers its kinds; those for torch and NumPy do so only once the library has been imported.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ...errors import NotRestorable
+from ..graph import Cell, Node
+
+if TYPE_CHECKING:
+    from ..restore import Restorer
+    from ..scope import Scope
+    from ..walk import Walker
+
+Emit = Callable[["Walker", Any, int], Node]
+Atom = Callable[["Walker", Any], Cell]
+
+
+class Handler(NamedTuple):
+    """What the walk does with instances of one type.
+
+    `atom` writes the object as a value, or returns None for one that must be a node; `serial` asks for a token
+    that is not an address.
+    """
+
+    emit: Emit | None
+    atom: Atom | None = None
+    serial: bool = False
+
+
+class Kind:
+    """How nodes of one kind are restored. `construct`: the object is immutable and needs its parts first."""
+
+    name = ""
+    construct = False
+    value = False  # identity carries no meaning of its own: aliasing is not compared
+    hashes = False  # filling it hashes other objects, so they are filled first
+
+    def deps(self, node: Node) -> Iterable[Cell]:
+        """The cells that must be resolved before `allocate`."""
+        return node[3] if self.construct else ()
+
+    def fits(self, r: Restorer, live: Any, token: int, node: Node) -> bool:
+        """Whether a live object of the right type may stand for the node."""
+        return not self.construct
+
+    def allocate(self, r: Restorer, token: int, node: Node) -> Any:
+        """A new object; its content comes with `fill`."""
+        raise NotRestorable(r.path(token), f"no way is known to build {self.name} anew")
+
+    def check(self, r: Restorer, obj: Any, token: int, node: Node) -> None:
+        """Raise NotRestorable where `fill` could not succeed; nothing may be changed yet."""
+
+    def fill(self, r: Restorer, obj: Any, token: int, node: Node) -> None:
+        """Give the object the recorded content."""
+
+
+class Registry:
+    """Handlers by type and kinds by name."""
+
+    def __init__(self) -> None:
+        self.exact: dict[type, Handler] = {}
+        self.bases: dict[type, Handler] = {}
+        self.named: dict[str, Handler] = {}
+        self.kinds: dict[str, Kind] = {}
+        self.decoders: dict[str, Callable[[tuple[Any, ...]], Any]] = {}
+        self.loaded: set[str] = set()
+        self.resolved: dict[type, Handler] = {}
+
+    def add(self, cls: type, handler: Handler, subclasses: bool = False) -> None:
+        """Handle instances of `cls`, and of its subclasses if asked."""
+        self.exact[cls] = handler
+        if subclasses:
+            self.bases[cls] = handler
+
+    def kind(self, kind: Kind) -> None:
+        """Make a kind known."""
+        self.kinds[kind.name] = kind
+
+    def refresh(self) -> None:
+        """Let the adapters of libraries register that were imported since the last walk."""
+        for library in ("numpy", "torch"):
+            if library not in self.loaded and library in sys.modules:
+                module = sys.modules[library]
+                if getattr(getattr(module, "__spec__", None), "_initializing", False):
+                    continue
+                self.loaded.add(library)
+                self.resolved.clear()
+                if library == "numpy":
+                    from . import numpy as adapter
+                else:
+                    from . import torch as adapter  # type: ignore[no-redef]
+                adapter.register(self)
+
+
+def registry_for(scope: Scope) -> Registry:
+    """The scope's registry, brought up to date."""
+
+    def make() -> Registry:
+        from . import atoms, containers, functions, iterators, library_values, objects, opaque
+
+        made = Registry()
+        for module in (atoms, containers, objects, functions, iterators, library_values, opaque):
+            module.register(made)
+        return made
+
+    registry: Registry = scope.cached("registry", make)
+    registry.refresh()
+    return registry

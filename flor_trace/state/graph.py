@@ -1,0 +1,121 @@
+"""The graph of a snapshot: plain data that describes every object reachable from the roots.
+
+A *cell* is how one reference is written down: an atom stands for itself (None, bool, int, float, complex, str,
+short bytes), a 1-tuple `(token,)` refers to a node, and a longer tuple `(tag, …)` is a value of some other kind.
+A *node* is `(kind, type cell, payload, cells, attrs)`, where attrs is None or `(dict cell, slot names, slot cells)`.
+Only marshallable builtins occur, so that encoding is one C call.
+"""
+
+from __future__ import annotations
+
+import marshal
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from ..errors import CorruptRecord
+
+Cell = Any
+Node = tuple[str, Cell, Any, tuple[Cell, ...], "tuple[Cell, tuple[str, ...], tuple[Cell, ...]] | None"]
+UNSET = ("unset", 0)
+
+# flags of a buffer
+FILE_BACKED = 1
+SHARED = 2
+READ_ONLY = 4
+
+_FORMAT = 1
+
+
+class Buffer(NamedTuple):
+    """Bytes that a node refers to by their hash instead of holding them."""
+
+    nbytes: int
+    digest: str
+    flags: int
+
+
+class RootEntry(NamedTuple):
+    """One root: its section ("module", "frame", "extra"), its name, and its names with their cells."""
+
+    section: str
+    name: str
+    names: tuple[str, ...]
+    cells: tuple[Cell, ...]
+
+
+class Graph:
+    """One snapshot's state as pure data."""
+
+    __slots__ = ("buffers", "idrefs", "library", "nodes", "roots")
+
+    def __init__(self) -> None:
+        self.nodes: dict[int, Node] = {}
+        self.roots: list[RootEntry] = []
+        self.buffers: dict[int, Buffer] = {}
+        # ints that equal the id of a walked object (a GradScaler keys its state by id(optimizer)) -> its token
+        self.idrefs: dict[int, int] = {}
+        self.library: dict[str, Any] = {}
+
+    def encode(self) -> bytes:
+        """This graph as bytes; corruption is the store's to detect."""
+        return marshal.dumps(
+            (
+                _FORMAT,
+                self.nodes,
+                [tuple(root) for root in self.roots],
+                {token: tuple(buffer) for token, buffer in self.buffers.items()},
+                self.idrefs,
+                self.library,
+            ),
+            4,
+        )
+
+    @classmethod
+    def decode(cls, data: bytes) -> Graph:
+        """The graph that `encode` wrote."""
+        try:
+            version, nodes, roots, buffers, idrefs, library = marshal.loads(data)
+        except (EOFError, ValueError, TypeError) as error:
+            raise CorruptRecord(f"a snapshot's graph cannot be decoded: {error}") from error
+        if version != _FORMAT:
+            raise CorruptRecord(f"a snapshot's graph has the unknown format {version!r}")
+        graph = cls()
+        graph.nodes = nodes
+        graph.roots = [RootEntry(*root) for root in roots]
+        graph.buffers = {token: Buffer(*buffer) for token, buffer in buffers.items()}
+        graph.idrefs = idrefs
+        graph.library = library
+        return graph
+
+    @property
+    def opaque(self) -> list[tuple[str, str]]:
+        """Path and description of every opaque object that is reachable."""
+        from .paths import paths_of
+
+        wanted = {token for token, node in self.nodes.items() if node[0] == "opaque"}
+        return [(path, self.nodes[token][2][0]) for token, path in paths_of(self, wanted)]
+
+    @property
+    def grad_fns(self) -> dict[int, str]:
+        """Tokens of tensors that hang on a live autograd graph, with the recorded name of their grad_fn."""
+        return {
+            token: node[2][GRAD_FN] for token, node in self.nodes.items() if node[0] == "tensor" and node[2][GRAD_FN]
+        }
+
+
+GRAD_FN = 6  # where a tensor node's payload holds the name of its grad_fn
+
+
+class LiveGraph:
+    """A graph together with the live objects that it was made from."""
+
+    __slots__ = ("_readers", "graph", "objects")
+
+    def __init__(self, graph: Graph, objects: dict[int, Any], readers: dict[int, Callable[[], Any]]) -> None:
+        self.graph = graph
+        self.objects = objects
+        self._readers = readers
+
+    def buffer(self, token: int) -> memoryview:
+        """The content of a buffer, without a copy where that can be had."""
+        return memoryview(self._readers[token]()).cast("B")

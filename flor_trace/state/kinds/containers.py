@@ -1,0 +1,422 @@
+"""Lists, tuples, dicts, sets, deques, byte strings, and subclasses of these and of str, int, float."""
+
+from __future__ import annotations
+
+import marshal
+import types
+from collections import OrderedDict, defaultdict, deque
+from typing import TYPE_CHECKING, Any
+
+from ...errors import NotRestorable
+from ..graph import Node
+from ..layout import hash_runs_user_code
+from ..walk import BULK
+from . import Handler, Kind, Registry
+
+if TYPE_CHECKING:
+    from ..restore import Restorer
+    from ..walk import Walker
+
+_BULK = ("bulk",)
+
+
+def _ends(w: Walker, obj: Any, plain: type) -> tuple[Any, Any]:
+    cls = type(obj)
+    if cls is plain:
+        return None, None
+    return w.type_cell(cls), w.attrs(obj, cls)
+
+
+def _emit_list(w: Walker, obj: list[Any], token: int) -> Node:
+    if type(obj) is list:
+        if len(obj) > BULK and w.bulk(obj, token, obj):
+            return ("list", None, _BULK, (), None)
+        cell = w.cell
+        return ("list", None, None, tuple([cell(item) for item in obj]), None)
+    cls, attrs = _ends(w, obj, list)
+    return ("list", cls, None, tuple([w.cell(item) for item in list.__iter__(obj)]), attrs)
+
+
+def _emit_tuple(w: Walker, obj: tuple[Any, ...], token: int) -> Node:
+    if type(obj) is tuple:
+        if len(obj) > BULK and w.bulk(obj, token, obj):
+            return ("tuple", None, _BULK, (), None)
+        cell = w.cell
+        return ("tuple", None, None, tuple([cell(item) for item in obj]), None)
+    cls, attrs = _ends(w, obj, tuple)
+    return ("tuple", cls, None, tuple([w.cell(item) for item in tuple.__iter__(obj)]), attrs)
+
+
+def _emit_dict(w: Walker, obj: dict[Any, Any], token: int) -> Node:
+    cell = w.cell
+    if type(obj) is dict:
+        items = list(obj.items())
+        if len(items) > BULK and w.bulk(obj, token, [x for item in items for x in item]):
+            return ("dict", None, _BULK, (), None)
+        cls = attrs = None
+        skip = w.volatile.get(token)
+        if skip:
+            items = [item for item in items if item[0] not in skip]
+            cells = [cell(x) for item in items for x in item]
+            return ("dict", None, ("volatile", *sorted(skip)), tuple(cells), None)
+    else:
+        items = list(OrderedDict.items(obj)) if isinstance(obj, OrderedDict) else list(dict.items(obj))
+        cls, attrs = _ends(w, obj, dict)
+    cells = []
+    for key, value in items:
+        cells.append(key if type(key) is str and len(key) < 64 else cell(key))
+        cells.append(cell(value))
+    return ("dict", cls, None, tuple(cells), attrs)
+
+
+_factory = defaultdict.__dict__["default_factory"]
+
+
+def _emit_defaultdict(w: Walker, obj: defaultdict[Any, Any], token: int) -> Node:
+    kind, cls, payload, cells, attrs = _emit_dict(w, obj, token)
+    return ("defaultdict", cls, payload, (w.cell(_factory.__get__(obj)), *cells), attrs)
+
+
+def _emit_set(w: Walker, obj: Any, token: int) -> Node:
+    plain: type = set if isinstance(obj, set) else frozenset
+    cls, attrs = _ends(w, obj, plain)
+    return (plain.__name__, cls, None, tuple([w.cell(item) for item in list(plain.__iter__(obj))]), attrs)  # type: ignore[attr-defined]
+
+
+def _emit_deque(w: Walker, obj: deque[Any], token: int) -> Node:
+    cls, attrs = _ends(w, obj, deque)
+    maxlen = deque.__dict__["maxlen"].__get__(obj)
+    return ("deque", cls, maxlen, tuple([w.cell(item) for item in list(deque.__iter__(obj))]), attrs)
+
+
+def _emit_bytearray(w: Walker, obj: bytearray, token: int) -> Node:
+    cls, attrs = _ends(w, obj, bytearray)
+    w.data_buffer(token, lambda: bytes(memoryview(obj)))
+    return ("bytearray", cls, None, (), attrs)
+
+
+def _emit_bytes(w: Walker, obj: bytes, token: int) -> Node:
+    cls, attrs = _ends(w, obj, bytes)
+    w.data_buffer(token, lambda: memoryview(obj))
+    return ("bytes", cls, None, (), attrs)
+
+
+def _emit_str(w: Walker, obj: str, token: int) -> Node:
+    cls, attrs = _ends(w, obj, str)
+    w.data_buffer(token, lambda: str.encode(obj, "utf-8", "surrogatepass"))
+    return ("str", cls, None, (), attrs)
+
+
+def _emit_number(plain: type) -> Any:
+    copies: dict[type, Any] = {
+        int: lambda obj: int.__index__(obj),
+        float: lambda obj: float.__pos__(obj),
+        complex: lambda obj: complex.__pos__(obj),
+    }
+    copy = copies[plain]
+
+    def emit(w: Walker, obj: Any, token: int) -> Node:
+        value = copy(obj)
+        cls, attrs = _ends(w, obj, plain)
+        return ("number", cls, (plain.__name__, value), (), attrs)
+
+    return emit
+
+
+def identical(a: Any, b: Any) -> bool:
+    """Whether two references may stand for each other: the same object, or equal atoms."""
+    if a is b:
+        return True
+    cls = type(a)
+    if cls is not type(b):
+        return False
+    if cls is float or cls is complex:
+        return marshal.dumps(a, 2) == marshal.dumps(b, 2)
+    return (cls is int or cls is str or cls is bytes or cls is bool) and bool(a == b)
+
+
+def all_identical(a: Any, b: Any) -> bool:
+    """`identical` over two sequences."""
+    return len(a) == len(b) and all(map(identical, a, b))
+
+
+class _Bulky(Kind):
+    def elements(self, r: Restorer, token: int, node: Node) -> Any:
+        """The elements as objects, in order."""
+        if node[2] == _BULK:
+            return marshal.loads(r.blob(token))
+        return [r.resolve(cell) for cell in node[3]]
+
+
+class ListKind(_Bulky):
+    name = "list"
+
+    def allocate(self, r: Restorer, token: int, node: Node) -> Any:
+        cls = r.type_of(node, list)
+        return [] if cls is list else list.__new__(cls)
+
+    def fill(self, r: Restorer, obj: Any, token: int, node: Node) -> None:
+        if node[2] == _BULK and r.unchanged(token):
+            return
+        items = self.elements(r, token, node)
+        if not all_identical(items, list(list.__iter__(obj))):
+            list.__setitem__(obj, slice(None), items)
+
+
+class TupleKind(_Bulky):
+    name = "tuple"
+    construct = True
+    value = True
+
+    def fits(self, r: Restorer, live: Any, token: int, node: Node) -> bool:
+        if node[2] == _BULK:
+            return r.unchanged(token)
+        return all_identical(self.elements(r, token, node), list(tuple.__iter__(live)))
+
+    def allocate(self, r: Restorer, token: int, node: Node) -> Any:
+        cls = r.type_of(node, tuple)
+        items = tuple(self.elements(r, token, node))
+        return items if cls is tuple else r.layout(cls).make(items)
+
+
+def _needs_hash(value: Any) -> bool:
+    """Whether hashing `value` would run user code."""
+    stack = [value]
+    while stack:
+        item = stack.pop()
+        if type(item) in (tuple, frozenset):
+            stack.extend(item)
+        elif hash_runs_user_code(type(item)):
+            return True
+    return False
+
+
+class DictKind(_Bulky):
+    name = "dict"
+    hashes = True
+    offset = 0
+
+    def items(self, r: Restorer, token: int, node: Node) -> list[tuple[Any, Any]]:
+        if node[2] == _BULK:
+            return list(marshal.loads(r.blob(token)).items())
+        cells = node[3][self.offset :]
+        return [(r.resolve(cells[i]), r.resolve(cells[i + 1])) for i in range(0, len(cells), 2)]
+
+    def present(self, obj: Any, node: Node) -> list[tuple[Any, Any]]:
+        items = list(OrderedDict.items(obj)) if isinstance(obj, OrderedDict) else list(dict.items(obj))
+        if node[2] and node[2][0] == "volatile":
+            return [item for item in items if item[0] not in node[2]]
+        return items
+
+    def allocate(self, r: Restorer, token: int, node: Node) -> Any:
+        cls = r.type_of(node, dict)
+        return {} if cls is dict else r.layout(cls).make()
+
+    def check(self, r: Restorer, obj: Any, token: int, node: Node) -> None:
+        if node[2] == _BULK:
+            return
+        keys = [r.resolve(cell) for cell in node[3][self.offset :: 2]]
+        if all(type(key) in _QUICK for key in keys):
+            return
+        if not all_identical(keys, [key for key, _ in self.present(obj, node)]):
+            for key in keys:
+                if _needs_hash(key):
+                    raise NotRestorable(r.path(token), f"hashing its key of {type(key)} would run user code")
+
+    def fill(self, r: Restorer, obj: Any, token: int, node: Node) -> None:
+        if node[2] == _BULK and r.unchanged(token):
+            return
+        items, present = self.items(r, token, node), self.present(obj, node)
+        base: Any = OrderedDict if isinstance(obj, OrderedDict) else dict
+        if all_identical([key for key, _ in items], [key for key, _ in present]):
+            for (key, value), (_, old) in zip(items, present, strict=True):
+                if not identical(value, old):
+                    base.__setitem__(obj, key, value)
+            return
+        kept = {}
+        if node[2] and node[2][0] == "volatile":
+            kept = {key: value for key, value in obj.items() if key in node[2]}
+        base.clear(obj)
+        for key, value in items:
+            base.__setitem__(obj, key, value)
+        obj.update(kept)
+
+
+_QUICK = frozenset({str, int, float, bool, bytes, type(None), complex})
+
+
+class DefaultDictKind(DictKind):
+    name = "defaultdict"
+    offset = 1
+
+    def allocate(self, r: Restorer, token: int, node: Node) -> Any:
+        return defaultdict.__new__(r.type_of(node, defaultdict))
+
+    def fill(self, r: Restorer, obj: Any, token: int, node: Node) -> None:
+        _factory.__set__(obj, r.resolve(node[3][0]))
+        super().fill(r, obj, token, node)
+
+
+class SetKind(Kind):
+    name = "set"
+    hashes = True
+
+    def allocate(self, r: Restorer, token: int, node: Node) -> Any:
+        return set.__new__(r.type_of(node, set))
+
+    def check(self, r: Restorer, obj: Any, token: int, node: Node) -> None:
+        items = [r.resolve(cell) for cell in node[3]]
+        if all_identical(items, list(set.__iter__(obj))):
+            return
+        if any(_needs_hash(item) for item in items):
+            raise NotRestorable(r.path(token), "hashing its elements would run user code")
+        if all(type(cell) is not tuple for cell in node[3]) and ordered_set(items) is None:
+            raise NotRestorable(r.path(token), "the set's order of iteration cannot be had again")
+
+    def fill(self, r: Restorer, obj: Any, token: int, node: Node) -> None:
+        items = [r.resolve(cell) for cell in node[3]]
+        if all_identical(items, list(set.__iter__(obj))):
+            return
+        if ordered_set(items, obj) is None:
+            r.notes.append(f"{r.path(token)}: the set holds objects ordered by address; its order differs")
+            _refill(obj, items, 0)
+
+
+class FrozenSetKind(Kind):
+    name = "frozenset"
+    construct = True
+    value = True
+
+    def fits(self, r: Restorer, live: Any, token: int, node: Node) -> bool:
+        return all_identical([r.resolve(cell) for cell in node[3]], list(frozenset.__iter__(live)))
+
+    def allocate(self, r: Restorer, token: int, node: Node) -> Any:
+        items = [r.resolve(cell) for cell in node[3]]
+        if any(_needs_hash(item) for item in items):
+            raise NotRestorable(r.path(token), "hashing its elements would run user code")
+        best = frozenset(ordered_set(items) or items)
+        if list(best) != items and all(type(cell) is not tuple for cell in node[3]):
+            raise NotRestorable(r.path(token), "the set's order of iteration cannot be had again")
+        return frozenset.__new__(r.type_of(node, frozenset), best)
+
+
+def _refill(target: set[Any], items: list[Any], filler: int) -> None:
+    """Empty the set and insert in order, the table grown beforehand by `filler` foreign elements."""
+    set.clear(target)
+    if filler:
+        extra = [object() for _ in range(filler)]
+        set.update(target, extra)
+        for item in extra:
+            set.discard(target, item)
+    for item in items:
+        set.add(target, item)
+
+
+def ordered_set(items: list[Any], target: set[Any] | None = None) -> set[Any] | None:
+    """A set (or `target`) that iterates in the order of `items`, or None if no way is found.
+
+    A set's order follows from its hashes, the size of its table and, in collisions, the order of insertion. With
+    insertion in the wanted order the latter is right; the table's size depends on the set's past, so sizes are tried.
+    """
+    made: set[Any] = set() if target is None else target
+    sizes = [0] + [size for size in (4, 18, 70, 300, 1200, 4800, 20000, 80000) if size < 64 * len(items) + 64]
+    for filler in sizes:
+        _refill(made, items, filler)
+        if all_identical(list(set.__iter__(made)), items):
+            return made
+    return None
+
+
+class DequeKind(Kind):
+    name = "deque"
+
+    def fits(self, r: Restorer, live: Any, token: int, node: Node) -> bool:
+        return bool(deque.__dict__["maxlen"].__get__(live) == node[2])
+
+    def allocate(self, r: Restorer, token: int, node: Node) -> Any:
+        made = deque.__new__(r.type_of(node, deque))
+        deque.__init__(made, (), node[2])
+        return made
+
+    def fill(self, r: Restorer, obj: Any, token: int, node: Node) -> None:
+        items = [r.resolve(cell) for cell in node[3]]
+        if not all_identical(items, list(deque.__iter__(obj))):
+            deque.clear(obj)
+            deque.extend(obj, items)
+
+
+class ByteArrayKind(Kind):
+    name = "bytearray"
+
+    def allocate(self, r: Restorer, token: int, node: Node) -> Any:
+        return bytearray.__new__(r.type_of(node, bytearray))
+
+    def fill(self, r: Restorer, obj: Any, token: int, node: Node) -> None:
+        if not r.unchanged(token):
+            bytearray.__setitem__(obj, slice(None), r.blob(token))
+
+
+class BytesKind(Kind):
+    name = "bytes"
+    construct = True
+    value = True
+
+    def fits(self, r: Restorer, live: Any, token: int, node: Node) -> bool:
+        return r.unchanged(token)
+
+    def allocate(self, r: Restorer, token: int, node: Node) -> Any:
+        return bytes.__new__(r.type_of(node, bytes), bytes(r.blob(token)))
+
+
+class StrKind(BytesKind):
+    name = "str"
+
+    def allocate(self, r: Restorer, token: int, node: Node) -> Any:
+        return str.__new__(r.type_of(node, str), bytes(r.blob(token)).decode("utf-8", "surrogatepass"))
+
+
+class NumberKind(Kind):
+    name = "number"
+    construct = True
+    value = True
+
+    def fits(self, r: Restorer, live: Any, token: int, node: Node) -> bool:
+        known = r.live.graph.nodes.get(r.live_token(live))
+        return known is not None and marshal.dumps(known[2], 2) == marshal.dumps(node[2], 2)
+
+    def allocate(self, r: Restorer, token: int, node: Node) -> Any:
+        plain: Any = {"int": int, "float": float, "complex": complex}[node[2][0]]
+        return plain.__new__(r.resolve(node[1]), node[2][1])
+
+
+def _mapping_proxy(w: Walker, obj: Any, token: int) -> Node:
+    import gc
+
+    return ("proxy", None, None, tuple(w.cell(inner) for inner in gc.get_referents(obj)), None)
+
+
+class ProxyKind(Kind):
+    name = "proxy"
+    construct = True
+    value = True
+
+    def allocate(self, r: Restorer, token: int, node: Node) -> Any:
+        return types.MappingProxyType(r.resolve(node[3][0]))
+
+
+def register(reg: Registry) -> None:
+    """Make these kinds known."""
+    emits: list[tuple[type, Any]] = [
+        (list, _emit_list), (tuple, _emit_tuple), (dict, _emit_dict), (set, _emit_set), (frozenset, _emit_set),
+        (deque, _emit_deque), (bytearray, _emit_bytearray), (bytes, _emit_bytes), (str, _emit_str),
+        (defaultdict, _emit_defaultdict), (int, _emit_number(int)), (float, _emit_number(float)),
+        (complex, _emit_number(complex)),
+    ]  # fmt: skip
+    for cls, emit in emits:
+        reg.add(cls, Handler(emit), subclasses=True)
+    reg.add(types.MappingProxyType, Handler(_mapping_proxy))
+    for kind in (
+        ListKind(), TupleKind(), DictKind(), DefaultDictKind(), SetKind(), FrozenSetKind(), DequeKind(),
+        ByteArrayKind(), BytesKind(), StrKind(), NumberKind(), ProxyKind(),
+    ):  # fmt: skip
+        reg.kind(kind)

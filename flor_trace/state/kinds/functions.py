@@ -1,0 +1,200 @@
+"""Functions with their defaults and closures, cells, bound methods, partials, and C callables by name."""
+
+from __future__ import annotations
+
+import functools
+import types
+from typing import TYPE_CHECKING, Any
+
+from ...errors import NotRestorable
+from ..graph import UNSET, Cell, Node
+from ..layout import module_of, qualname_of
+from ..names import find
+from . import Handler, Kind, Registry
+from .containers import all_identical
+
+if TYPE_CHECKING:
+    from ..restore import Restorer
+    from ..walk import Walker
+
+_DEFAULTS = types.FunctionType.__dict__["__defaults__"]
+_KWDEFAULTS = types.FunctionType.__dict__["__kwdefaults__"]
+
+
+def _function_atom(w: Walker, obj: types.FunctionType) -> Cell:
+    """A library's function is a value if its name leads to it; closures made by libraries are nodes."""
+    if w.is_user(obj.__globals__.get("__name__")) or w.is_user(obj.__module__):
+        return None
+    return w.by_name(obj, obj.__module__, obj.__qualname__)
+
+
+def _emit_function(w: Walker, obj: types.FunctionType, token: int) -> Node:
+    code = obj.__code__
+    space = obj.__globals__
+    module = space.get("__name__")
+    own = None
+    if id(space) not in w.root_dicts and w.is_user(module):
+        own = w.cell(space)
+    cells = [w.cell(_DEFAULTS.__get__(obj)), w.cell(_KWDEFAULTS.__get__(obj)), own]
+    cells.extend([w.cell(cell) for cell in obj.__closure__ or ()])
+    payload = (
+        module if type(module) is str else None, code.co_qualname, obj.__name__, code.co_freevars,
+        (code.co_argcount, code.co_kwonlyargcount, code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]),
+    )  # fmt: skip
+    return ("function", None, payload, tuple(cells), w.attrs(obj, types.FunctionType))
+
+
+class FunctionKind(Kind):
+    name = "function"
+
+    def deps(self, node: Node) -> tuple[Cell, ...]:
+        return node[3][2:]
+
+    def fits(self, r: Restorer, live: Any, token: int, node: Node) -> bool:
+        closure = [r.resolve(cell) for cell in node[3][3:]]
+        return live.__code__.co_qualname == node[2][1] and all_identical(closure, list(live.__closure__ or ()))
+
+    def allocate(self, r: Restorer, token: int, node: Node) -> Any:
+        module, qualname, name, freevars, signature = node[2]
+        code = r.code(token, qualname, freevars, signature)
+        space = r.resolve(node[3][2]) if node[3][2] is not None else r.namespace(token, module)
+        closure = tuple(r.resolve(cell) for cell in node[3][3:])
+        return types.FunctionType(code, space, name, None, closure)
+
+    def fill(self, r: Restorer, obj: Any, token: int, node: Node) -> None:
+        for part, cell in ((_DEFAULTS, node[3][0]), (_KWDEFAULTS, node[3][1])):
+            value = r.resolve(cell)
+            if part.__get__(obj) is not value:
+                part.__set__(obj, value)
+
+
+_CONTENTS = types.CellType.__dict__["cell_contents"]
+
+
+def _emit_cell(w: Walker, obj: types.CellType, token: int) -> Node:
+    try:
+        value = _CONTENTS.__get__(obj)
+    except ValueError:
+        return ("cell", None, None, (UNSET,), None)
+    return ("cell", None, None, (w.cell(value),), None)
+
+
+class CellKind(Kind):
+    name = "cell"
+
+    def allocate(self, r: Restorer, token: int, node: Node) -> Any:
+        return types.CellType()
+
+    def fill(self, r: Restorer, obj: Any, token: int, node: Node) -> None:
+        if node[3][0] == UNSET:
+            _CONTENTS.__delete__(obj)
+        else:
+            _CONTENTS.__set__(obj, r.resolve(node[3][0]))
+
+
+def _emit_method(w: Walker, obj: types.MethodType, token: int) -> Node:
+    return ("method", None, None, (w.cell(obj.__func__), w.cell(obj.__self__)), None)
+
+
+class MethodKind(Kind):
+    name = "method"
+    construct = True
+    value = True
+
+    def fits(self, r: Restorer, live: Any, token: int, node: Node) -> bool:
+        return live.__func__ is r.resolve(node[3][0]) and live.__self__ is r.resolve(node[3][1])
+
+    def allocate(self, r: Restorer, token: int, node: Node) -> Any:
+        return types.MethodType(r.resolve(node[3][0]), r.resolve(node[3][1]))
+
+
+def _builtin_atom(w: Walker, obj: Any) -> Cell:
+    owner = obj.__self__
+    if owner is None or type(owner) is types.ModuleType:
+        module = owner.__name__ if owner is not None else obj.__module__
+        return w.by_name(obj, module, obj.__name__) or w.by_name(obj, obj.__module__, obj.__qualname__)
+    return None
+
+
+def _emit_builtin(w: Walker, obj: Any, token: int) -> Node:
+    return ("builtin", None, (obj.__name__, obj.__module__), (w.cell(obj.__self__),), None)
+
+
+class BuiltinKind(Kind):
+    name = "builtin"
+    construct = True
+    value = True
+
+    def fits(self, r: Restorer, live: Any, token: int, node: Node) -> bool:
+        return live.__self__ is r.resolve(node[3][0]) and live.__name__ == node[2][0]
+
+    def allocate(self, r: Restorer, token: int, node: Node) -> Any:
+        owner, name = r.resolve(node[3][0]), node[2][0]
+        if owner is None:
+            return find(node[2][1], name)
+        if isinstance(owner, type) and name in type.__dict__["__dict__"].__get__(owner):
+            return getattr(owner, name)
+        for base in type(owner).__mro__:
+            found = base.__dict__.get(name)
+            if type(found) in (types.MethodDescriptorType, types.WrapperDescriptorType):
+                return found.__get__(owner)
+        raise NotRestorable(r.path(token), f"the bound method {name} cannot be found again")
+
+
+def _descriptor_atom(w: Walker, obj: Any) -> Cell:
+    owner = obj.__objclass__
+    if w.by_name(owner, module_of(owner), qualname_of(owner)) is None:
+        return None
+    return ("descriptor", module_of(owner), qualname_of(owner), obj.__name__)
+
+
+def _emit_partial(w: Walker, obj: functools.partial[Any], token: int) -> Node:
+    _, _, state = functools.partial.__reduce__(obj)  # type: ignore[misc]
+    func, args, keywords, _ = state
+    return (
+        "partial", w.type_cell(type(obj)), None, (w.cell(func), w.cell(args), w.cell(keywords)),
+        w.attrs(obj, type(obj)),
+    )  # fmt: skip
+
+
+class PartialKind(Kind):
+    """A partial's keywords are a dict that it shares with nobody: content, not identity, is kept."""
+
+    name = "partial"
+
+    def deps(self, node: Node) -> tuple[Cell, ...]:
+        return (node[3][0],)
+
+    def allocate(self, r: Restorer, token: int, node: Node) -> Any:
+        return functools.partial.__new__(r.resolve(node[1]), r.resolve(node[3][0]))
+
+    def fill(self, r: Restorer, obj: Any, token: int, node: Node) -> None:
+        func, args, keywords = (r.resolve(cell) for cell in node[3])
+        layout = r.layout(type(obj))
+        state = (func, args, keywords, layout.instance_dict(obj))
+        functools.partial.__setstate__(obj, state)  # type: ignore[attr-defined]
+
+
+def register(reg: Registry) -> None:
+    """Make these kinds known."""
+    reg.add(types.FunctionType, Handler(_emit_function, _function_atom, serial=True))
+    reg.add(types.CellType, Handler(_emit_cell))
+    reg.add(types.MethodType, Handler(_emit_method))
+    reg.add(types.BuiltinFunctionType, Handler(_emit_builtin, _builtin_atom))
+    reg.add(types.MethodWrapperType, Handler(_emit_wrapper))
+    reg.add(functools.partial, Handler(_emit_partial), subclasses=True)
+    for cls in (types.MethodDescriptorType, types.WrapperDescriptorType, types.ClassMethodDescriptorType,
+                types.GetSetDescriptorType, types.MemberDescriptorType):  # fmt: skip
+        reg.add(cls, Handler(reg_opaque, _descriptor_atom, serial=True))
+    reg.decoders["descriptor"] = lambda cell: find(cell[1], cell[2]).__dict__[cell[3]]
+    for kind in (FunctionKind(), CellKind(), MethodKind(), BuiltinKind(), PartialKind()):
+        reg.kind(kind)
+
+
+def _emit_wrapper(w: Walker, obj: Any, token: int) -> Node:
+    return ("builtin", None, (obj.__name__, None), (w.cell(obj.__self__),), None)
+
+
+def reg_opaque(w: Walker, obj: Any, token: int) -> Node:
+    """A descriptor of a class that has no name to find it by."""
+    return ("opaque", None, (f"descriptor {obj.__name__}", None), (), None)

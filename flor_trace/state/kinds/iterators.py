@@ -1,0 +1,71 @@
+"""Built-in iterators, through what their own C `__reduce__` says of their position."""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from ..graph import Node
+from . import Handler, Kind, Registry
+from .containers import all_identical
+
+if TYPE_CHECKING:
+    from ..restore import Restorer
+    from ..walk import Walker
+
+_TYPES: list[type] = [
+    type(iter([])), type(iter(())), type(iter("")), type(iter("é")), type(iter(b"")), type(iter(bytearray())),
+    type(iter(range(0))), type(iter(range(1 << 70))), type(reversed([])), type(iter({})), type(iter({}.keys())),
+    type(iter({}.values())), type(iter({}.items())), type(iter(set())), enumerate, zip, map, filter, reversed,
+    type(iter(int, 1)), itertools.count, itertools.cycle, itertools.chain, itertools.islice, itertools.repeat,
+    itertools.accumulate, itertools.product, itertools.permutations, itertools.combinations,
+    itertools.combinations_with_replacement, itertools.compress, itertools.starmap, itertools.takewhile,
+    itertools.dropwhile, itertools.zip_longest, itertools.filterfalse,
+]  # fmt: skip
+# Between two items these do not change except through the iterators that they hold.
+_KEPT = (enumerate, zip, map, filter)
+
+
+def reduced(obj: Any) -> tuple[Any, ...]:
+    """What the C type's `__reduce__` says, as (callable, args, state)."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # itertools, since 3.12
+        parts = type(obj).__reduce__(obj)
+    return (parts[0], parts[1], parts[2] if len(parts) > 2 else None)
+
+
+def _emit(w: Walker, obj: Any, token: int) -> Node:
+    make, args, state = reduced(obj)
+    args_cells = [w.cell(part) for part in args]
+    return (
+        "iterator", w.type_cell(type(obj)), (len(args_cells), state is not None),
+        (w.cell(make), *args_cells, w.cell(state)), None,
+    )  # fmt: skip
+
+
+class IteratorKind(Kind):
+    """Rebuilt where the position differs; every reference in the graph then leads to the new one."""
+
+    name = "iterator"
+    construct = True
+
+    def fits(self, r: Restorer, live: Any, token: int, node: Node) -> bool:
+        known = r.live.graph.nodes.get(r.live_token(live))
+        if known is None or known[0] != "iterator" or known[2] != node[2]:
+            return False
+        return all_identical([r.resolve(c) for c in node[3]], [r.resolve_live(c) for c in known[3]])
+
+    def allocate(self, r: Restorer, token: int, node: Node) -> Any:
+        make, *args, state = (r.resolve(cell) for cell in node[3])
+        made = make(*args)
+        if node[2][1]:
+            type(made).__setstate__(made, state)
+        return made
+
+
+def register(reg: Registry) -> None:
+    """Make these kinds known."""
+    for cls in _TYPES:
+        reg.add(cls, Handler(_emit))
+    reg.kind(IteratorKind())

@@ -1,0 +1,90 @@
+"""Small immutable values of the standard library, weak references, and generators of random numbers."""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import fractions
+import pathlib
+import pickle
+import random
+import re
+import uuid
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from ..graph import Cell, Node
+from ..layout import type_name
+from . import Handler, Kind, Registry
+
+if TYPE_CHECKING:
+    from ..restore import Restorer
+    from ..walk import Walker
+
+_PICKLED: tuple[type, ...] = (
+    datetime.datetime, datetime.date, datetime.time, datetime.timedelta, datetime.timezone, decimal.Decimal,
+    fractions.Fraction, pathlib.PosixPath, pathlib.WindowsPath, pathlib.PurePosixPath, pathlib.PureWindowsPath,
+    uuid.UUID, re.Pattern,
+)  # fmt: skip
+
+
+def _pickled(w: Walker, obj: Any) -> Cell:
+    # The rendering is compared, the pickle restored: a path's pickle differs with its cached parts' identity.
+    return ("pickle", type_name(type(obj)), repr(obj), pickle.dumps(obj, 4))
+
+
+class WeakRefKind(Kind):
+    name = "weakref"
+    construct = True
+
+    def fits(self, r: Restorer, live: Any, token: int, node: Node) -> bool:
+        return live() is r.resolve(node[3][0]) and live.__callback__ is r.resolve(node[3][1])
+
+    def allocate(self, r: Restorer, token: int, node: Node) -> Any:
+        target, callback = r.resolve(node[3][0]), r.resolve(node[3][1])
+        cls = r.type_of(node, weakref.ref)
+        if target is None:
+            return cls(_Dead())
+        return cls(target, callback) if callback is not None else cls(target)
+
+
+class _Dead:
+    """Its only instance is gone at once, which makes a reference to it a dead one."""
+
+
+def _emit_weakref(w: Walker, obj: Any, token: int) -> Node:
+    cls = type(obj)
+    target = weakref.ref.__call__(obj)
+    return (
+        "weakref", None if cls is weakref.ref else w.type_cell(cls), None,
+        (w.cell(target), w.cell(obj.__callback__)), None if cls is weakref.ref else w.attrs(obj, cls),
+    )  # fmt: skip
+
+
+_core: Any = random.Random.__mro__[1]
+
+
+def _emit_random(w: Walker, obj: random.Random, token: int) -> Node:
+    cls = type(obj)
+    return ("random", w.type_cell(cls), _core.getstate(obj), (), w.attrs(obj, cls, keep_empty=True))
+
+
+class RandomKind(Kind):
+    name = "random"
+
+    def allocate(self, r: Restorer, token: int, node: Node) -> Any:
+        return _core.__new__(r.resolve(node[1]))
+
+    def fill(self, r: Restorer, obj: Any, token: int, node: Node) -> None:
+        _core.setstate(obj, node[2])
+
+
+def register(reg: Registry) -> None:
+    """Make these kinds known."""
+    for cls in _PICKLED:
+        reg.add(cls, Handler(None, _pickled))
+    reg.decoders["pickle"] = lambda cell: pickle.loads(cell[3])
+    reg.add(weakref.ref, Handler(_emit_weakref), subclasses=True)
+    reg.add(random.Random, Handler(_emit_random), subclasses=True)
+    reg.kind(WeakRefKind())
+    reg.kind(RandomKind())

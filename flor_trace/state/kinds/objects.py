@@ -1,0 +1,144 @@
+"""Ordinary objects (a dict and slots), exceptions, and classes of the user's modules."""
+
+from __future__ import annotations
+
+import enum
+import types
+from typing import TYPE_CHECKING, Any
+
+from ...errors import NotRestorable
+from ..graph import Cell, Node
+from ..layout import class_dict, module_of, qualname_of, type_name
+from . import Handler, Kind, Registry
+
+if TYPE_CHECKING:
+    from ..restore import Restorer
+    from ..walk import Walker
+
+# Driven by the clock, not by the program: neither compared nor restored.
+_TQDM = frozenset(
+    {"start_t", "last_print_t", "last_print_n", "_ema_dn", "_ema_dt", "_ema_miniters", "avg_time", "miniters",
+     "dynamic_miniters", "pos", "sp", "_time", "ncols"}
+)  # fmt: skip
+VOLATILE = {"tqdm.std.tqdm": _TQDM}
+
+
+def _emit_object(w: Walker, obj: Any, token: int) -> Node:
+    cls = type(obj)
+    return ("object", w.type_cell(cls), None, (), w.attrs(obj, cls, keep_empty=True))
+
+
+def _emit_tqdm(w: Walker, obj: Any, token: int) -> Node:
+    cls = type(obj)
+    namespace = w.layout(cls).instance_dict(obj)
+    if namespace is not None:
+        w.volatile[id(namespace)] = _TQDM
+    return ("object", w.type_cell(cls), None, (), w.attrs(obj, cls, keep_empty=True))
+
+
+class ObjectKind(Kind):
+    name = "object"
+
+    def allocate(self, r: Restorer, token: int, node: Node) -> Any:
+        return r.layout(r.resolve(node[1])).make()
+
+
+_CAUSE = BaseException.__dict__["__cause__"]
+_CONTEXT = BaseException.__dict__["__context__"]
+_ARGS = BaseException.__dict__["args"]
+
+
+def _emit_exception(w: Walker, obj: BaseException, token: int) -> Node:
+    cells = [w.cell(_ARGS.__get__(obj))]
+    cells.extend(w.cell(part.__get__(obj)) for part in (_CAUSE, _CONTEXT))
+    return ("exception", w.type_cell(type(obj)), None, tuple(cells), w.attrs(obj, type(obj)))
+
+
+class ExceptionKind(Kind):
+    """Tracebacks hold frames and are not kept."""
+
+    name = "exception"
+
+    def deps(self, node: Node) -> tuple[Cell, ...]:
+        return node[3][:1]
+
+    def allocate(self, r: Restorer, token: int, node: Node) -> Any:
+        return r.layout(r.resolve(node[1])).make(*r.resolve(node[3][0]))
+
+    def fill(self, r: Restorer, obj: Any, token: int, node: Node) -> None:
+        for part, cell in zip((_ARGS, _CAUSE, _CONTEXT), node[3], strict=True):
+            value = r.resolve(cell)
+            if part.__get__(obj) is not value:
+                part.__set__(obj, value)
+
+
+def _class_atom(w: Walker, cls: type) -> Cell:
+    module, qualname = module_of(cls), qualname_of(cls)
+    return None if w.is_user(module) else w.by_name(cls, module, qualname)
+
+
+_WRAPPERS = (staticmethod, classmethod)
+_FIXED = (
+    types.GetSetDescriptorType, types.MemberDescriptorType, types.WrapperDescriptorType, types.MethodDescriptorType,
+    types.ClassMethodDescriptorType,
+)  # fmt: skip
+
+
+def _emit_class(w: Walker, cls: type, token: int) -> Node:
+    """Attributes that the program may set are cells; of methods, only what hangs on them."""
+    names: list[str] = []
+    cells: list[Cell] = []
+    fixed: list[Cell] = [w.cell(base) for base in type.__dict__["__bases__"].__get__(cls)]
+    user = w.is_user(module_of(cls))
+    if user and not isinstance(cls, enum.EnumType):
+        for name, value in list(class_dict(cls).items()):
+            kind = type(value)
+            if kind in _FIXED or name == "_abc_impl":
+                continue
+            if kind in _WRAPPERS:
+                fixed.append(w.cell(value.__func__))
+            elif kind is property:
+                fixed.extend(w.cell(part) for part in (value.fget, value.fset, value.fdel))
+            elif name.startswith("__") and name.endswith("__"):
+                if kind is types.FunctionType:
+                    fixed.append(w.cell(value))
+            else:
+                names.append(name)
+                cells.append(w.cell(value))
+    meta = w.type_cell(type(cls)) if type(cls) is not type else None
+    return ("class", meta, (module_of(cls), qualname_of(cls)), tuple(fixed), (None, tuple(names), tuple(cells)))
+
+
+class ClassKind(Kind):
+    name = "class"
+
+    def allocate(self, r: Restorer, token: int, node: Node) -> Any:
+        raise NotRestorable(r.path(token), f"the class {node[2][0]}.{node[2][1]} does not exist yet")
+
+    def check(self, r: Restorer, obj: Any, token: int, node: Node) -> None:
+        if (module_of(obj), qualname_of(obj)) != node[2]:
+            raise NotRestorable(r.path(token), f"the class here is {type_name(obj)}")
+
+    def fill(self, r: Restorer, obj: Any, token: int, node: Node) -> None:
+        assert node[4] is not None
+        wanted = dict(zip(node[4][1], node[4][2], strict=True))
+        before = r.live.graph.nodes.get(r.live_token(obj))
+        present = set(before[4][1]) if before is not None and before[4] is not None else set()
+        for name, cell in wanted.items():
+            value = r.resolve(cell)
+            if name not in present or class_dict(obj).get(name) is not value:
+                type.__setattr__(obj, name, value)
+        for name in present - set(wanted):
+            type.__delattr__(obj, name)
+
+
+def register(reg: Registry) -> None:
+    """Make these kinds known."""
+    reg.bases[object] = Handler(_emit_object)
+    reg.exact[object] = Handler(_emit_object)
+    reg.bases[BaseException] = Handler(_emit_exception)
+    reg.bases[type] = Handler(_emit_class, _class_atom, serial=True)
+    reg.exact[type] = reg.bases[type]
+    reg.named["tqdm.std.tqdm"] = Handler(_emit_tqdm)
+    for kind in (ObjectKind(), ExceptionKind(), ClassKind()):
+        reg.kind(kind)

@@ -1,0 +1,107 @@
+"""Raw memory behind tensors and arrays: one region per allocation, whoever looks at it.
+
+A NumPy array and a torch tensor may share bytes (`from_numpy`, `.numpy()`), and a storage may begin inside another
+owner's allocation, so regions are joined where their address ranges overlap.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+import xxhash
+
+from .graph import FILE_BACKED, READ_ONLY, SHARED, Buffer
+
+
+class Region:
+    """A range of live memory; `owner` keeps it alive."""
+
+    __slots__ = ("address", "device", "flags", "nbytes", "owner")
+
+    def __init__(self, address: int, nbytes: int, owner: Any, flags: int = 0, device: str = "cpu") -> None:
+        self.address = address
+        self.nbytes = nbytes
+        self.owner = owner
+        self.flags = flags
+        self.device = device
+
+    @property
+    def writable(self) -> bool:
+        """Whether restore may write here: never into files, shared memory or what is declared read-only."""
+        return not self.flags & (FILE_BACKED | SHARED | READ_ONLY)
+
+    def read(self) -> Any:
+        """The content as an object with the buffer interface; no copy for memory of the CPU."""
+        if self.device != "cpu":
+            return self.owner.cpu().numpy()
+        return (ctypes.c_ubyte * self.nbytes).from_address(self.address)
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Overwrite the whole region."""
+        view = memoryview(data).cast("B")
+        if view.nbytes != self.nbytes:
+            raise ValueError(f"{view.nbytes} bytes for a region of {self.nbytes}")
+        if self.device != "cpu":
+            self.owner.copy_(_host_bytes(view))
+            return
+        memoryview(self.read()).cast("B")[:] = view
+
+    def digest(self) -> str:
+        """The hash of the content."""
+        return xxhash.xxh3_128_hexdigest(self.read())
+
+
+def _host_bytes(view: memoryview) -> Any:
+    import torch
+
+    return torch.frombuffer(bytearray(view), dtype=torch.uint8)
+
+
+class Memory:
+    """The regions met in one walk."""
+
+    __slots__ = ("regions",)
+
+    def __init__(self) -> None:
+        self.regions: dict[int, Region] = {}
+
+    def add(self, address: int, nbytes: int, owner: Any, flags: int = 0, device: str = "cpu") -> int:
+        """Note a range; returns its address, which names it until `joined` says otherwise."""
+        known = self.regions.get(address)
+        if known is None:
+            self.regions[address] = Region(address, nbytes, owner, flags, device)
+        else:
+            known.flags |= flags
+            if nbytes > known.nbytes:
+                known.nbytes, known.owner = nbytes, (owner, known.owner)
+        return address
+
+    def joined(self) -> dict[int, int]:
+        """Join overlapping ranges; returns which noted addresses now belong to another region."""
+        moved: dict[int, int] = {}
+        last: Region | None = None
+        for address in sorted(self.regions):
+            region = self.regions[address]
+            if last is not None and last.device == region.device and address < last.address + last.nbytes:
+                end = max(last.address + last.nbytes, address + region.nbytes)
+                last.nbytes = end - last.address
+                last.owner = (last.owner, region.owner)
+                last.flags |= region.flags
+                moved[address] = last.address
+            else:
+                last = region
+        for address in moved:
+            del self.regions[address]
+        return moved
+
+    def buffers(self) -> dict[int, Buffer]:
+        """Size, hash and flags of every region."""
+        return {
+            address: Buffer(region.nbytes, region.digest(), region.flags) for address, region in self.regions.items()
+        }
+
+
+def bytes_digest(data: Any) -> str:
+    """The hash under which a blob is stored."""
+    return xxhash.xxh3_128_hexdigest(data)

@@ -1,0 +1,75 @@
+"""References to library objects as values: by module and qualified name."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import Any
+
+from ..errors import NotRestorable
+
+_MISSING = object()
+
+
+def lookup(module: str, qualname: str) -> Any:
+    """The object that an imported module holds under a qualified name, or a private sentinel; runs no user code."""
+    found: Any = sys.modules.get(module, _MISSING)
+    for part in qualname.split("."):
+        if found is _MISSING:
+            return _MISSING
+        if isinstance(found, type):
+            for base in type.__dict__["__mro__"].__get__(found):
+                inner = type.__dict__["__dict__"].__get__(base).get(part, _MISSING)
+                if inner is not _MISSING:
+                    break
+            if isinstance(inner, staticmethod):
+                inner = inner.__func__
+        else:
+            space = getattr(found, "__dict__", None) if isinstance(found, type(sys)) else None
+            inner = space.get(part, _MISSING) if isinstance(space, dict) else _MISSING
+        found = inner
+    return found
+
+
+def find(module: str, qualname: str) -> Any:
+    """The object of that name, its module imported if need be; NotRestorable where it is gone."""
+    if module not in sys.modules:
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise NotRestorable(f"{module}.{qualname}", f"its module cannot be imported ({error})") from error
+    found = lookup(module, qualname)
+    if found is _MISSING:
+        try:
+            found = importlib.import_module(module)
+            for part in qualname.split("."):
+                found = getattr(found, part)
+        except (ImportError, AttributeError) as error:
+            raise NotRestorable(f"{module}.{qualname}", "no object of this name is found") from error
+    return found
+
+
+_STREAMS = ("stdout", "stderr", "stdin", "__stdout__", "__stderr__", "__stdin__", "flags", "version_info", "modules")
+
+
+def singletons() -> dict[int, tuple[str, str]]:
+    """Well-known single objects, by id: a reference to one is written as its name."""
+    table: dict[int, tuple[str, str]] = {}
+    for name in reversed(_STREAMS):
+        obj = getattr(sys, name, None)
+        if obj is not None:
+            table[id(obj)] = ("singleton", f"sys.{name}")
+    table[id(os.environ)] = ("singleton", "os.environ")
+    table[id(Ellipsis)] = ("singleton", "builtins.Ellipsis")
+    table[id(NotImplemented)] = ("singleton", "builtins.NotImplemented")
+    torch = sys.modules.get("torch")
+    if torch is not None and hasattr(torch, "default_generator"):
+        table[id(torch.default_generator)] = ("singleton", "torch.default_generator")
+    return table
+
+
+def singleton(name: str) -> Any:
+    """The object that `singletons` wrote down under this name."""
+    module, _, attribute = name.rpartition(".")
+    return find(module, attribute)

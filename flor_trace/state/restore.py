@@ -1,0 +1,444 @@
+"""Restore a recorded graph in place: plan everything, then change things.
+
+Objects that the comparison at the entry matched keep their identity; all else is built anew. Nothing of the live
+state is touched before the whole plan stands, so NotRestorable leaves the program as it was.
+"""
+
+from __future__ import annotations
+
+import sys
+import types
+import weakref
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..errors import NotRestorable
+from . import library
+from .compare import compare
+from .graph import UNSET, Cell, Graph, LiveGraph, Node
+from .kinds import Kind, registry_for
+from .layout import Layout, qualname_of
+from .memory import Region
+from .paths import paths_of
+from .scope import SKIPPED_NAMES, Ignore, Roots, Scope
+from .tokens import TokenTable
+from .walk import walk
+
+
+@dataclass(slots=True)
+class Restored:
+    """What a restore leaves to its caller: new locals of each frame, and what now stands for each token."""
+
+    frames: list[dict[str, Any]] = field(default_factory=list)
+    extra: dict[str, Any] = field(default_factory=dict)
+    matching: dict[int, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def restore(
+    target: Graph,
+    matching: dict[int, Any],
+    roots: Roots,
+    scope: Scope,
+    read_blob: Callable[[str], Any],
+    ignore: Ignore | None = None,
+    live: LiveGraph | None = None,
+) -> Restored:
+    """Bring the live state to what `target` describes; raises NotRestorable before anything has been changed.
+
+    `live` spares a walk to a caller that has one of the present state.
+    """
+    if live is None:
+        live = walk(roots, scope, TokenTable())
+    return Restorer(target, matching, roots, scope, read_blob, ignore or Ignore(), live).run()
+
+
+class Restorer:
+    """The state of one restore; kinds call `resolve` for every reference."""
+
+    def __init__(
+        self, target: Graph, matching: dict[int, Any], roots: Roots, scope: Scope, read_blob: Callable[[str], Any],
+        ignore: Ignore, live: LiveGraph,
+    ) -> None:  # fmt: skip
+        self.target = target
+        self.matching = dict(matching)
+        self.roots = roots
+        self.scope = scope
+        self.read_blob = read_blob
+        self.ignore = ignore
+        self.live = live
+        self.registry = registry_for(scope)
+        self.built: dict[int, Any] = {}
+        self.claimed: set[int] = set()
+        self.fresh: set[int] = set()
+        self.filled: set[int] = set()
+        self.notes: list[str] = []
+        self.applying = False
+        self._live_tokens = {id(obj): token for token, obj in live.objects.items()}
+        self._writes: list[tuple[Region, str]] = []
+        self._views: dict[int, Node] = {}
+        self._torch_regions: set[int] = set()
+        self._codes: list[types.CodeType] | None = None
+
+    def run(self) -> Restored:
+        """Plan, then apply."""
+        return self.plan().apply()
+
+    def plan(self) -> Restorer:
+        """Find out, without changing anything, whether the target can be restored; NotRestorable if not."""
+        self._plan()
+        return self
+
+    def apply(self) -> Restored:
+        """Change the live state, after `plan`."""
+        self.applying = True
+        return self._apply()
+
+    def frame_names(self) -> list[set[str]]:
+        """The names that will be bound in each frame."""
+        return [set(root.names) for root in self.target.roots if root.section == "frame"]
+
+    # ---- what kinds ask for
+
+    def resolve(self, cell: Cell) -> Any:
+        """The object or atom that a recorded cell stands for."""
+        if type(cell) is tuple:
+            if len(cell) == 1:
+                return self.built[cell[0]]
+            return self._value(cell)
+        if type(cell) is int and cell in self.target.idrefs:
+            return id(self.built[self.target.idrefs[cell]])
+        return cell
+
+    def resolve_live(self, cell: Cell) -> Any:
+        """The live object or atom that a live cell stands for."""
+        if type(cell) is tuple:
+            return self.live.objects[cell[0]] if len(cell) == 1 else self._value(cell)
+        return cell
+
+    def _value(self, cell: tuple[Any, ...]) -> Any:
+        if cell == UNSET:
+            return None
+        return self.registry.decoders[cell[0]](cell)
+
+    def path(self, token: int) -> str:
+        """The recorded object's path, for messages."""
+        found = paths_of(self.target, {token})
+        return found[0][1] if found else f"object {token}"
+
+    def live_token(self, obj: Any) -> int | None:
+        """The token of an object in the live graph."""
+        return self._live_tokens.get(id(obj))  # type: ignore[return-value]
+
+    def type_of(self, node: Node, plain: type) -> Any:
+        """The class of a node, `plain` if it is not a subclass."""
+        return plain if node[1] is None else self.resolve(node[1])
+
+    def layout(self, cls: type) -> Layout:
+        """The layout of a class."""
+        known: dict[type, Layout] = self.scope.cached("layouts", dict)
+        return known.get(cls) or Layout(cls)
+
+    def blob(self, token: int) -> bytes:
+        """The recorded content of a buffer."""
+        return self.read_blob(self.target.buffers[token].digest)  # type: ignore[no-any-return]
+
+    def unchanged(self, token: int) -> bool:
+        """Whether the live object matched with a token has the recorded content."""
+        obj = self.built.get(token, self.matching.get(token))
+        here = self.live.graph.buffers.get(self._live_tokens.get(id(obj), 0))
+        there = self.target.buffers[token]
+        return here is not None and here.digest == there.digest and here.nbytes == there.nbytes
+
+    def same_cells(self, known: Node | None, node: Node) -> bool:
+        """Whether a live node's references are what the recorded node's become."""
+        from .kinds.containers import all_identical
+
+        if known is None or known[0] != node[0] or known[2] != node[2] or len(known[3]) != len(node[3]):
+            return False
+        return all_identical([self.resolve(c) for c in node[3]], [self.resolve_live(c) for c in known[3]])
+
+    def fill_early(self, cell: Cell) -> None:
+        """Give a new object its content at once, for a constructor that reads it."""
+        todo = [cell]
+        while todo:
+            item = todo.pop()
+            if type(item) is not tuple or len(item) != 1 or item[0] in self.filled or item[0] not in self.built:
+                continue
+            token = item[0]
+            if id(self.built[token]) not in self.fresh and not self.applying:
+                continue
+            node = self.target.nodes[token]
+            if node[0] == "memory":
+                continue
+            if all(c[0] in self.built for c in node[3] if type(c) is tuple and len(c) == 1):
+                self._fill(token)
+                todo.extend(node[3])
+
+    def namespace(self, token: int, module: str | None) -> dict[str, Any]:
+        """A module's live namespace, for a function that is built anew."""
+        space = self.roots.modules.get(module or "")
+        if space is None and module in sys.modules:
+            space = sys.modules[module].__dict__
+        if space is None:
+            raise NotRestorable(self.path(token), f"its module {module} is not loaded")
+        return space
+
+    def code(self, token: int, qualname: str, freevars: tuple[str, ...], signature: Any) -> types.CodeType:
+        """The code of a function that must be built anew, looked up in all code that is at hand."""
+        if self._codes is None:
+            self._codes = list(self._all_codes())
+        found = [code for code in self._codes if code.co_qualname == qualname and code.co_freevars == freevars]
+        found = [c for c in found if c.co_argcount == signature[0] and c.co_kwonlyargcount == signature[1]]
+        found = [c for c in found if c.co_varnames[: signature[0] + signature[1]] == signature[2]]
+        if len(found) != 1:
+            reason = "its code is not found" if not found else "several functions go by its name"
+            raise NotRestorable(self.path(token), reason)
+        return found[0]
+
+    def _all_codes(self) -> Iterator[types.CodeType]:
+        todo = list(self.roots.codes)
+        todo.extend(obj.__code__ for obj in self.live.objects.values() if type(obj) is types.FunctionType)
+        seen: set[int] = set()
+        while todo:
+            code = todo.pop()
+            if id(code) in seen:
+                continue
+            seen.add(id(code))
+            yield code
+            todo.extend(const for const in code.co_consts if type(const) is types.CodeType)
+
+    # ---- plan
+
+    def _plan(self) -> None:
+        target = self.target
+        frames = [root for root in target.roots if root.section == "frame"]
+        if [root.name for root in frames] != [frame.name for frame in self.roots.frames]:
+            raise NotRestorable("frames", "other functions are active than when it was recorded")
+        for root in target.roots:
+            if root.section == "module" and root.name not in self.roots.modules:
+                raise NotRestorable(root.name, "this module is not imported yet")
+        for token, node in target.nodes.items():
+            if node[0] in ("tensor", "ndarray") and node[3][0] is not None:
+                home = node[3][0][0]
+                if node[0] == "tensor":
+                    self._torch_regions.add(home)
+                self._views.setdefault(home, node)
+            elif node[0] == "opaque" and token not in self.matching:
+                self._match_by_position()
+        for token in target.nodes:
+            if token not in self.built:
+                self._build(token)
+        for token, node in target.nodes.items():
+            self._kind(node).check(self, self.built[token], token, node)
+
+    def _kind(self, node: Node) -> Kind:
+        return _MEMORY if node[0] == "memory" else self.registry.kinds[node[0]]
+
+    def _match_by_position(self) -> None:
+        """Opaque objects that allow no weak reference have no lasting token: they are matched by their place."""
+        if "by position" in self.notes_done:
+            return
+        self.notes_done.add("by position")
+        here = compare(self.target, self.live, self.ignore).matching
+        for token, obj in here.items():
+            if token in self.matching or self.target.nodes[token][0] != "opaque":
+                continue
+            try:
+                weakref.ref(obj)
+            except TypeError:
+                self.matching[token] = obj
+
+    @property
+    def notes_done(self) -> set[str]:
+        """Which steps have been taken that are taken once."""
+        found: set[str] = self.__dict__.setdefault("_done", set())
+        return found
+
+    def _build(self, first: int) -> None:
+        """Allocate a node's object, and before it those that it needs; a work list, for structures run deep."""
+        nodes, built = self.target.nodes, self.built
+        stack = [first]
+        opened: set[int] = set()
+        while stack:
+            token = stack[-1]
+            if token in built:
+                stack.pop()
+                continue
+            node = nodes[token]
+            needs = []
+            for cell in (node[1], *self._kind(node).deps(node)):
+                if type(cell) is tuple and len(cell) == 1:
+                    if cell[0] not in built:
+                        needs.append(cell[0])
+                elif type(cell) is int and cell in self.target.idrefs and self.target.idrefs[cell] not in built:
+                    needs.append(self.target.idrefs[cell])
+            if needs:
+                if token in opened:
+                    raise NotRestorable(self.path(token), "immutable objects refer to each other in a circle")
+                opened.add(token)
+                stack.extend(needs)
+                continue
+            built[token] = self._place(token, node)
+            stack.pop()
+
+    def _place(self, token: int, node: Node) -> Any:
+        if node[0] == "memory":
+            return self._region(token, node)
+        kind = self._kind(node)
+        live = self.matching.get(token)
+        if live is not None and id(live) not in self.claimed:
+            before = self.live.graph.nodes.get(self._live_tokens.get(id(live), 0))
+            if before is not None and before[0] == node[0] and self._same_type(before, node):
+                if kind.fits(self, live, token, node):
+                    self.claimed.add(id(live))
+                    self._adopt_dict(live, node)
+                    return live
+        made = kind.allocate(self, token, node)
+        self.fresh.add(id(made))
+        self._adopt_dict(made, node)
+        return made
+
+    def _same_type(self, before: Node, node: Node) -> bool:
+        if before[1] is None or node[1] is None:
+            return before[1] is node[1]
+        return self.resolve_live(before[1]) is self.resolve(node[1])
+
+    def _adopt_dict(self, obj: Any, node: Node) -> None:
+        """Let the object's own dict stand for the recorded one, unless another live dict already must."""
+        if node[4] is None or node[4][0] is None or node[0] == "class":
+            return
+        token = node[4][0][0]
+        inner = self.target.nodes[token]
+        if token in self.built or token in self.matching or inner[0] != "dict" or inner[1] is not None:
+            return
+        namespace = self.layout(type(obj)).instance_dict(obj)
+        if namespace is not None and id(namespace) not in self.claimed:
+            self.claimed.add(id(namespace))
+            self.built[token] = namespace
+
+    def _region(self, token: int, node: Node) -> Region:
+        """Memory for one recorded region: the matched one where it may be written, or else a new one."""
+        buffer = self.target.buffers[token]
+        live = self.matching.get(token)
+        if isinstance(live, Region) and id(live) not in self.claimed:
+            here = self.live.objects.get(live.address)
+            if isinstance(here, Region) and here.nbytes == buffer.nbytes and here.device == node[2]:
+                same = self.live.graph.buffers[live.address].digest == buffer.digest
+                if same or here.writable:
+                    self.claimed.add(id(live))
+                    if not same:
+                        self._writes.append((here, buffer.digest))
+                    self._live_tokens.setdefault(id(live), live.address)
+                    return here
+        return self._new_region(token, node, buffer.nbytes)
+
+    def _new_region(self, token: int, node: Node, nbytes: int) -> Region:
+        if token in self._torch_regions:
+            from .kinds import torch as adapter
+
+            owner = adapter.new_memory(nbytes, node[2])
+            region = Region(owner.data_ptr(), nbytes, owner, 0, node[2])
+        else:
+            from .kinds import numpy as adapter_np
+
+            array = adapter_np.new_memory(nbytes, self._views.get(token))
+            region = Region(adapter_np.address_of(array), nbytes, array)
+        region.write(self.blob(token))
+        return region
+
+    # ---- apply
+
+    def _apply(self) -> Restored:
+        for region, digest in self._writes:
+            region.write(self.read_blob(digest))
+        nodes = self.target.nodes
+        later = []
+        for token, node in nodes.items():
+            if self._kind(node).hashes and _hashes_objects(node):
+                later.append(token)
+            else:
+                self._fill(token)
+        for token in later:
+            self._fill(token)
+        result = Restored(matching=self.built, notes=self.notes)
+        for root in self.target.roots:
+            values = {name: self.resolve(cell) for name, cell in zip(root.names, root.cells, strict=True)}
+            if root.section == "module":
+                self._fill_module(root.name, values)
+            elif root.section == "frame":
+                result.frames.append(values)
+            else:
+                result.extra.update(values)
+        library.apply(self.target.library)
+        return result
+
+    def _fill(self, token: int) -> None:
+        if token in self.filled:
+            return
+        self.filled.add(token)
+        node = self.target.nodes[token]
+        obj = self.built[token]
+        self._kind(node).fill(self, obj, token, node)
+        if node[0] != "class":
+            self._fill_attrs(obj, node)
+
+    def _fill_attrs(self, obj: Any, node: Node) -> None:
+        attrs = node[4]
+        cls = type(obj)
+        if attrs is None and node[1] is None and node[0] not in ("function", "tensor"):
+            return
+        if node[0] in _NO_ATTRS:
+            return
+        layout = self.layout(cls)
+        if layout.dict_descriptor is not None:
+            present = layout.instance_dict(obj)
+            if attrs is None or attrs[0] is None:
+                if present:
+                    dict.clear(present)
+            else:
+                wanted = self.resolve(attrs[0])
+                if present is not wanted:
+                    layout.dict_descriptor.__set__(obj, wanted)
+        if attrs is None or not attrs[1]:
+            return
+        cells = dict(zip(attrs[1], attrs[2], strict=True))
+        for name, descriptor in layout.slots:
+            cell = cells.get(name, UNSET)
+            try:
+                old = descriptor.__get__(obj)
+            except AttributeError:
+                if cell != UNSET:
+                    descriptor.__set__(obj, self.resolve(cell))
+                continue
+            if cell == UNSET:
+                descriptor.__delete__(obj)
+            elif old is not (value := self.resolve(cell)):
+                descriptor.__set__(obj, value)
+
+    def _fill_module(self, name: str, values: dict[str, Any]) -> None:
+        space = self.roots.modules[name]
+        kept = self.ignore.modules.get(name, set())
+        for key in [key for key in space if key not in values and key not in SKIPPED_NAMES and key not in kept]:
+            if not (key.startswith("__") and key.endswith("__")):
+                del space[key]
+        for key, value in values.items():
+            if key not in space or space[key] is not value:
+                space[key] = value
+
+
+class _MemoryKind(Kind):
+    name = "memory"
+
+
+_MEMORY = _MemoryKind()
+_NO_ATTRS = frozenset({"opaque", "memory", "cell", "method", "builtin", "iterator", "reduced", "enum", "slice",
+                       "bits", "np.generator", "np.randomstate", "torch.generator"})  # fmt: skip
+
+
+def _hashes_objects(node: Node) -> bool:
+    return any(type(cell) is tuple for cell in (node[3] if "set" in node[0] else node[3][node[0] == "defaultdict" :: 2]))
+
+
+__all__ = ["Restored", "Restorer", "qualname_of", "restore"]

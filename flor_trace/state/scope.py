@@ -1,0 +1,71 @@
+"""What a walk starts from, and which modules count as the user's own code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import CodeType
+from typing import Any
+
+
+class Scope:
+    """Tells user code from library code, and keeps what was learnt about types between walks.
+
+    Functions, classes and class attributes of user modules are walked; those of libraries are values, named by
+    module and qualified name.
+    """
+
+    __slots__ = ("_cache", "user_modules")
+
+    def __init__(self, user_modules: Callable[[str], bool]) -> None:
+        self.user_modules = user_modules
+        self._cache: dict[str, Any] = {}
+
+    def cached(self, key: str, make: Callable[[], Any]) -> Any:
+        """The value kept under `key`, made on first use."""
+        value = self._cache.get(key)
+        if value is None:
+            value = self._cache[key] = make()
+        return value
+
+
+@dataclass(slots=True)
+class FrameRoot:
+    """The locals of one live frame; the dict is the caller's and has no identity of its own."""
+
+    name: str
+    locals: dict[str, Any]
+
+
+@dataclass(slots=True)
+class Roots:
+    """Everything that a snapshot starts from."""
+
+    modules: dict[str, dict[str, Any]] = field(default_factory=dict)
+    frames: list[FrameRoot] = field(default_factory=list)
+    library: dict[str, Any] = field(default_factory=dict)
+    extra: dict[str, Any] = field(default_factory=dict)
+    # code objects in which the code of a function that must be built anew may be found (instrumented modules')
+    codes: list[CodeType] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Ignore:
+    """Names bound only by hindsight statements: where the record has no such name, the live one is passed over."""
+
+    modules: dict[str, set[str]] = field(default_factory=dict)
+    frames: dict[str, set[str]] = field(default_factory=dict)
+
+    def names(self, section: str, root: str) -> set[str]:
+        """The names to pass over in one root."""
+        table = self.modules if section == "module" else self.frames if section == "frame" else {}
+        return table.get(root, set())
+
+
+# The import system's own names: they are the module's identity, not the script's state.
+SKIPPED_NAMES = frozenset(
+    {
+        "__builtins__", "__loader__", "__spec__", "__cached__", "__doc__", "__file__", "__name__", "__package__",
+        "__path__", "__annotations__", "__warningregistry__", "__annotate__", "__conditional_annotations__",
+    }
+)  # fmt: skip

@@ -1,0 +1,235 @@
+"""Walk everything reachable from the roots into a graph. No user code runs: types are read through their slots."""
+
+from __future__ import annotations
+
+import marshal
+import types
+from collections.abc import Callable
+from itertools import chain
+from typing import Any
+
+from .graph import UNSET, Buffer, Cell, Graph, LiveGraph, Node, RootEntry
+from .kinds import Handler, Registry, registry_for
+from .layout import Layout, module_of, mro, qualname_of, type_name
+from .memory import Memory, bytes_digest
+from .names import lookup, singletons
+from .scope import SKIPPED_NAMES, Roots, Scope
+from .tokens import TokenTable
+
+BULK = 1000  # a container with more elements is tried as one leaf
+LARGE = 4096  # bytes and strings longer than this are buffers
+_BIG_INT = 1 << 20  # no object lives below this address
+_ATOM_TYPES = frozenset({int, float, bool, str, bytes, complex, type(None)})
+_NESTED_TYPES = _ATOM_TYPES | {tuple}
+
+
+def walk(roots: Roots, scope: Scope, tokens: TokenTable) -> LiveGraph:
+    """The graph of everything reachable from `roots`, with the hashes of all its buffers."""
+    return Walker(scope, tokens, roots).run()
+
+
+class Walker:
+    """The state of one walk; kinds call `cell` for every reference that they find."""
+
+    def __init__(self, scope: Scope, tokens: TokenTable, roots: Roots) -> None:
+        self.scope = scope
+        self.tokens = tokens
+        self.roots = roots
+        self.registry: Registry = registry_for(scope)
+        self.handlers: dict[type, Handler] = {**self.registry.exact, **self.registry.resolved}
+        self.graph = Graph()
+        self.nodes = self.graph.nodes
+        self.objects: dict[int, Any] = {}
+        self.memo: dict[int, Cell] = {}
+        self.todo: list[tuple[int, Any, Any]] = []
+        self.memory = Memory()
+        self.views: list[int] = []  # tokens of tensors and arrays, whose region is known only at the end
+        self.readers: dict[int, Callable[[], Any]] = {}
+        self.volatile: dict[int, frozenset[str]] = {}
+        self.big_ints: set[int] = set()
+        self.singletons = singletons()
+        self.root_dicts = {id(namespace) for namespace in roots.modules.values()}
+        self._layouts: dict[type, Layout] = scope.cached("layouts", dict)
+        self._type_cells: dict[type, Cell] = {}
+
+    def run(self) -> LiveGraph:
+        """Walk all roots."""
+        torch = self.registry.loaded and "torch" in self.registry.loaded
+        if torch:
+            import torch as library
+
+            # __torch_function__ of a subclass is user code, and attribute access on a tensor would call it
+            with library._C.DisableTorchFunction():
+                self._walk_roots()
+                self._finish()
+        else:
+            self._walk_roots()
+            self._finish()
+        return LiveGraph(self.graph, self.objects, self.readers)
+
+    def _walk_roots(self) -> None:
+        roots = self.roots
+        for name, namespace in roots.modules.items():
+            self._root("module", name, namespace)
+        for frame in roots.frames:
+            self._root("frame", frame.name, frame.locals)
+        self._root("extra", "", roots.extra)
+        self.graph.library = roots.library
+        todo, nodes = self.todo, self.nodes
+        while todo:
+            token, obj, emit = todo.pop()
+            nodes[token] = emit(self, obj, token)
+
+    def _root(self, section: str, name: str, namespace: dict[str, Any]) -> None:
+        items = [(key, value) for key, value in list(namespace.items()) if key not in SKIPPED_NAMES]
+        self.graph.roots.append(
+            RootEntry(
+                section, name, tuple(key for key, _ in items), tuple([self.cell(value) for _, value in items])
+            )
+        )
+
+    def cell(self, obj: Any) -> Cell:
+        """How a reference to `obj` is written; `obj` is queued if it is a node met for the first time."""
+        cls = type(obj)
+        if cls is int:
+            if obj > _BIG_INT:
+                self.big_ints.add(obj)
+            return obj
+        if cls is float or cls is bool or obj is None or cls is complex:
+            return obj
+        if (cls is str or cls is bytes) and len(obj) <= LARGE:
+            return obj
+        found = self.memo.get(id(obj))
+        if found is not None:
+            return found
+        handler = self.handlers.get(cls)
+        if handler is None:
+            handler = self._resolve(cls)
+        if handler.atom is not None:
+            found = handler.atom(self, obj)
+            if found is not None:
+                return found
+        found = self.singletons.get(id(obj))
+        if found is not None:
+            return found
+        token = self.tokens.serial(obj) if handler.serial else id(obj)
+        found = self.memo[id(obj)] = (token,)
+        self.objects[token] = obj
+        self.todo.append((token, obj, handler.emit))
+        return found
+
+    def layout(self, cls: type) -> Layout:
+        """The layout of a type, kept between walks."""
+        found = self._layouts.get(cls)
+        if found is None:
+            found = Layout(cls)
+            if "<locals>" not in qualname_of(cls):  # a class made again and again must not be kept alive
+                self._layouts[cls] = found
+        return found
+
+    def type_cell(self, cls: type) -> Cell:
+        """The cell of a type."""
+        found = self._type_cells.get(cls)
+        if found is None:
+            found = self._type_cells[cls] = self.cell(cls)
+        return found
+
+    def attrs(self, obj: Any, cls: type, keep_empty: bool = False) -> Any:
+        """The instance's dict and slots, or None if it has neither."""
+        layout = self.layout(cls)
+        namespace = layout.instance_dict(obj)
+        slots = layout.slots
+        dict_cell = self.cell(namespace) if namespace or (keep_empty and namespace is not None) else None
+        if not slots:
+            return None if dict_cell is None else (dict_cell, (), ())
+        cells = []
+        for _, descriptor in slots:
+            try:
+                value = descriptor.__get__(obj)
+            except AttributeError:
+                cells.append(UNSET)
+            else:
+                cells.append(self.cell(value))
+        return (dict_cell, tuple([name for name, _ in slots]), tuple(cells))
+
+    def is_user(self, module: Any) -> bool:
+        """Whether a module of that name is the user's."""
+        return type(module) is str and self.scope.user_modules(module)
+
+    def by_name(self, obj: Any, module: Any, qualname: Any) -> Cell | None:
+        """A reference by name, if that name leads to this very object."""
+        if type(module) is str and type(qualname) is str and lookup(module, qualname) is obj:
+            return ("global", module, qualname)
+        return None
+
+    def bulk(self, obj: Any, token: int, elements: Any) -> bool:
+        """Write a large container of atoms as one buffer; False where it holds anything else."""
+        kinds = set(map(type, elements))
+        if not kinds <= _ATOM_TYPES:
+            if not kinds <= _NESTED_TYPES:
+                return False
+            inner = set(map(type, chain.from_iterable(e for e in elements if type(e) is tuple)))
+            if not inner <= _ATOM_TYPES:
+                return False
+            kinds |= inner
+        # Up to version 1 marshal tells interned strings from others, and floats need version 2: with strings use 0.
+        version = 0 if str in kinds else 2
+        if version == 0 and (float in kinds or complex in kinds):
+            return False
+        plain = obj if type(obj) in (list, tuple, dict) else None
+        if plain is None:
+            return False
+        self.data_buffer(token, lambda: marshal.dumps(plain, version))
+        return True
+
+    def data_buffer(self, token: int, reader: Callable[[], Any]) -> None:
+        """Note a buffer whose content `reader` gives."""
+        data = reader()
+        self.graph.buffers[token] = Buffer(memoryview(data).nbytes, bytes_digest(data), 0)
+        self.readers[token] = reader
+
+    def _finish(self) -> None:
+        moved = self.memory.joined()
+        if moved:
+            for token in self.views:
+                kind, cls, payload, cells, attrs = self.nodes[token]
+                region = cells[0][0] if cells[0] is not None else None
+                if region in moved:
+                    home = moved[region]
+                    payload = (region - home + payload[0], *payload[1:])
+                    self.nodes[token] = (kind, cls, payload, ((home,), *cells[1:]), attrs)
+        for address, region in self.memory.regions.items():
+            self.nodes[address] = ("memory", None, region.device, (), None)
+            self.objects[address] = region
+            self.readers[address] = region.read
+        self.graph.buffers.update(self.memory.buffers())
+        memo = self.memo
+        for number in self.big_ints:
+            found = memo.get(number)
+            if found is not None and len(found) == 1:
+                self.graph.idrefs[number] = found[0]
+
+    def _resolve(self, cls: type) -> Handler:
+        """The handler of a type met for the first time."""
+        reg = self.registry
+        handler = None
+        for base in mro(cls):
+            handler = reg.named.get(type_name(base)) or reg.bases.get(base)
+            if handler is not None:
+                break
+        if handler is None:
+            if issubclass_type(cls):
+                handler = reg.bases[type]
+            elif module_of(cls) in ("typing", "types") and cls is not types.SimpleNamespace:
+                handler = reg.named["?"]
+            else:
+                handler = reg.bases[object] if self.layout(cls).plain else reg.named["C"]
+        self.handlers[cls] = handler
+        if "<locals>" not in qualname_of(cls):
+            reg.resolved[cls] = handler
+        return handler
+
+
+def issubclass_type(cls: type) -> bool:
+    """Whether instances of `cls` are classes, without asking a metaclass."""
+    return type in mro(cls)

@@ -280,7 +280,10 @@ class Flow:
 
     def _use(self, node: ast.AST, frame: _Frame, scope: Scope, bound: _Bound, kind: str = "other") -> None:
         """Take in the reads and bindings of an expression or a simple statement, in order of evaluation."""
-        doubtful = {id(n) for part in ast.walk(node) if isinstance(part, _CONDITIONAL) for n in ast.walk(part)}
+        parts = list(ast.walk(node))
+        doubtful: set[int] = set()
+        if any(isinstance(part, ast.NamedExpr) for part in parts):
+            doubtful = {id(n) for part in parts if isinstance(part, _CONDITIONAL) for n in ast.walk(part)}
         text = ast.dump(node) if self._current is not None or kind == "import" else "recorded"
         for seen in occurrences(node, scope, self._scopes):
             if seen.action == "read":

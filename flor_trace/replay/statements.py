@@ -195,12 +195,13 @@ def knowledge(tree: ast.Module, own_functions: frozenset[str] = frozenset()) -> 
     functions = set(own_functions)
     generators: set[str] = set()
     iterators: set[str] = set()
-    for node in ast.walk(tree):
+    nodes = list(ast.walk(tree))
+    for node in nodes:
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             functions.add(node.name)
             if is_generator(node):
                 generators.add(node.name)
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, (ast.Assign, ast.AnnAssign, ast.NamedExpr)):
             value = node.value
             if isinstance(value, ast.GeneratorExp) or (

@@ -7,9 +7,9 @@ import os
 import random
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -91,7 +91,9 @@ def test_inserted_statements_are_found(name: str, seed: int, count: int) -> None
 def test_functions_may_change_places(name: str, seed: int) -> None:
     recorded = read(name)
     tree = ast.parse(recorded)
+    # A name that an import binds too, such as that of a faster version in C: the order decides which is used.
     once = Counter(node.name for node in tree.body if isinstance(node, ast.FunctionDef))
+    once.update(alias.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for alias in node.names)
     movable = [
         at
         for at, node in enumerate(tree.body)
@@ -123,18 +125,18 @@ def test_a_removed_statement_is_never_missed(name: str, seed: int) -> None:
     assert not found.hindsight or found.changes
 
 
-def test_two_thousand_lines_take_less_than_a_third_of_a_second() -> None:
+def test_diff_costs_little_more_than_parsing() -> None:
     recorded = read("argparse")  # 2,600 lines
     tree = ast.parse(recorded)
     insert(tree, random.Random(1), 10)
     present = ast.unparse(tree).encode()
-    best = min(_seconds(recorded, present) for _ in range(3))
-    if best > 0.4 and os.getloadavg()[0] > 2:
-        pytest.skip("the machine is busy")
-    assert best < 0.4
+    parsing = min(_seconds(lambda: ast.parse(recorded)) for _ in range(5))
+    comparing = min(_seconds(lambda: diff(recorded, present, "m")) for _ in range(5))
+    # 0.2 s; as a ratio, for the machine may be busy.
+    assert comparing < 20 * parsing
 
 
-def _seconds(recorded: bytes, present: bytes) -> float:
+def _seconds(work: Callable[[], object]) -> float:
     start = time.process_time()
-    diff(recorded, present, "m")
+    work()
     return time.process_time() - start

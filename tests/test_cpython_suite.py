@@ -15,7 +15,19 @@ sys.path.insert(0, str(Path(__file__).parent / "instrument"))
 from runners import recorder
 
 QUICK = ["test_grammar", "test_generators", "test_with", "test_scope"]
-OTHERS = ["test_coroutines", "test_exceptions", "test_patma", "test_dataclasses", "test_inspect", "test_pickle", "test_runpy", "test_traceback", "test_multiprocessing_spawn", "test_iter", "test_enumerate", "test_itertools", "test_range", "test_unpack", "test_unpack_ex", "test_named_expressions", "test_listcomps", "test_genexps", "test_global", "test_funcattrs", "test_class", "test_descr", "test_super", "test_decorators", "test_raise", "test_except_star", "test_exception_group", "test_baseexception", "test_contextlib", "test_contextlib_async", "test_string", "test_fstring", "test_dict", "test_set", "test_list", "test_tuple", "test_deque", "test_collections", "test_functools", "test_enum", "test_typing", "test_operator", "test_int", "test_float", "test_sort", "test_heapq", "test_bisect", "test_random", "test_statistics", "test_copy", "test_copyreg", "test_pickletools", "test_json", "test_re", "test_struct", "test_array", "test_weakref", "test_weakset", "test_gc", "test_code", "test_augassign", "test_binop", "test_compare", "test_contains", "test_call", "test_extcall", "test_keywordonlyarg", "test_positional_only_arg", "test_property", "test_metaclass", "test_subclassinit", "test_abc", "test_types", "test_warnings", "test_atexit", "test_import", "test_importlib", "test_pkgutil", "test_zipimport", "test_threading", "test_yield_from"]
+_OTHERS = """
+test_coroutines test_exceptions test_patma test_dataclasses test_inspect test_pickle test_runpy test_traceback
+test_multiprocessing_spawn test_iter test_enumerate test_itertools test_range test_unpack test_unpack_ex
+test_named_expressions test_listcomps test_genexps test_global test_funcattrs test_class test_descr test_super
+test_decorators test_raise test_except_star test_exception_group test_baseexception test_contextlib
+test_contextlib_async test_string test_fstring test_dict test_set test_list test_tuple test_deque test_collections
+test_functools test_enum test_typing test_operator test_int test_float test_sort test_heapq test_bisect test_random
+test_statistics test_copy test_copyreg test_pickletools test_json test_re test_struct test_array test_weakref
+test_weakset test_gc test_code test_augassign test_binop test_compare test_contains test_call test_extcall
+test_keywordonlyarg test_positional_only_arg test_property test_metaclass test_subclassinit test_abc test_types
+test_warnings test_atexit test_import test_importlib test_pkgutil test_zipimport test_threading test_yield_from
+"""
+OTHERS = _OTHERS.split()
 
 _COUNTS_NAMES = "looks at `co_names`, where the probes' methods stand among the attribute names"
 _ORDER_OF_CONSTANTS = "takes a constant by its number from `co_consts`, where the function's probe comes first"
@@ -27,7 +39,14 @@ EXCLUDED = {
         "test_name_resolution": _COUNTS_NAMES,
         "test_signature_bind_implicit_arg": _ORDER_OF_CONSTANTS,
     },
-    "test_patma": dict.fromkeys(("test_default_wildcard", "test_unreachable_code", "test_only_default_capture", "test_default_capture", "test_only_default_wildcard", "test_no_default"), _TRACES),
+    "test_patma": {
+        "test_default_wildcard": _TRACES,
+        "test_unreachable_code": _TRACES,
+        "test_only_default_capture": _TRACES,
+        "test_default_capture": _TRACES,
+        "test_only_default_wildcard": _TRACES,
+        "test_no_default": _TRACES,
+    },
     "test_array": {"test_bug_782369": "counts references to the int 10, which a loop's items are too"},
     "test_import": {"test_foreign_code": _ORDER_OF_CONSTANTS},
 }

@@ -55,8 +55,8 @@ def case(name: str, source: str | Mapping[str, str | bytes], *arguments: str, **
 def zipped(folder: Path) -> None:
     with zipfile.ZipFile(folder / "app.zip", "w") as archive:
         for name in ("pkg/__init__.py", "pkg/__main__.py", "pkg/mod.py"):
-            archive.writestr(name, PACKAGE[name])
-        archive.writestr("__main__.py", "import sys, pkg.mod\nprint(pkg.mod.f(9), pkg.mod.__loader__, sys.argv, sys.path[0])\n1/0\n")
+            archive.writestr(zipfile.ZipInfo(name), PACKAGE[name])
+        archive.writestr(zipfile.ZipInfo("__main__.py"), "import sys, pkg.mod\nprint(pkg.mod.f(9), pkg.mod.__loader__, sys.argv, sys.path[0])\n1/0\n")
 
 
 CASES = [

@@ -16,6 +16,7 @@ from types import ModuleType, TracebackType
 
 from flor_trace.errors import UsageError
 
+from .bottom import call_at_bottom
 from .cache import CodeCache
 from .children import guard_forks
 from .compiling import Compiler
@@ -174,7 +175,7 @@ class Launcher:
         except (SyntaxError, ValueError, OverflowError, MemoryError, RecursionError):
             self._refuse()
         code = self.importer.compile_main(filename, source, code)
-        exec(code, namespace)
+        call_at_bottom(exec, code, namespace)
 
     def _run_module(self, main: ModuleType) -> None:
         self._run_as_main(self.target.name, True)
@@ -183,7 +184,7 @@ class Launcher:
         import runpy  # is what `python -m` calls, and its frames stand in plain tracebacks too
 
         self.importer.expect_main(name)
-        runpy._run_module_as_main(name, alter_argv)  # type: ignore[attr-defined]
+        call_at_bottom(runpy._run_module_as_main, name, alter_argv)  # type: ignore[attr-defined]
 
     # -- the end ----------------------------------------------------------------------------------------------------
 
@@ -231,7 +232,7 @@ def _forget_file(main: ModuleType) -> None:
 def _strip(error: BaseException) -> None:
     """Take our frames out of the tracebacks of an exception and of those that it is chained to.
 
-    Unless one of them raised it: then it is a fault of ours, and must be seen whole.
+    Also the innermost ones: they stand for a builtin that plain Python would have called there (a clock, a stream's write).
     """
     waiting: list[BaseException | None] = [error]
     seen: set[int] = set()
@@ -246,8 +247,6 @@ def _strip(error: BaseException) -> None:
         while entry is not None:
             entries.append(entry)
             entry = entry.tb_next
-        if not entries or _is_ours(entries[-1]):
-            continue
         rest: TracebackType | None = None
         for entry in reversed(entries):
             if not _is_ours(entry):

@@ -25,7 +25,7 @@ def verify(run: Run) -> dict[str, Any]:
             if not any(digest in damage.file for damage in run.damage):
                 run.damage.append(Damage(f"sources/{digest}", 0, 0, str(error)))
     recorded = run.count("snapshot")
-    good = len(run.snapshots(verify=True))
+    good = len(run.snapshots())
     missing = sorted({digest for record in run.events("snapshot") for digest in record["blobs"]} - set(run.index))
     for digest in missing:
         run.damage.append(Damage("journal", 0, 0, f"no record tells where blob {digest} of a snapshot lies"))

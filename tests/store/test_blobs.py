@@ -34,7 +34,10 @@ NOISE = random.Random(1).randbytes(9_000_000)
 MIXED = bytes(5_000_000) + NOISE[:5_000_000]
 
 
-@pytest.mark.parametrize("content", [b"", b"x", b"x" * 255, b"x" * 100_000, TEXT, NOISE, MIXED, NOISE[: blobs.PIECE], bytes(blobs.PIECE * 2)])
+CONTENTS = [b"", b"x", b"x" * 255, b"x" * 100_000, TEXT, NOISE, MIXED, NOISE[: blobs.PIECE], bytes(blobs.PIECE * 2)]
+
+
+@pytest.mark.parametrize("content", CONTENTS)
 def test_bytes_come_back(tmp_path: Path, content: bytes) -> None:
     (entry,) = store(tmp_path, content)
     assert PackReader(str(tmp_path)).read(entry) == content

@@ -9,10 +9,8 @@ from hypothesis import strategies as st
 from flor_trace.store import journal
 from flor_trace.store.journal import Damage
 
-RECORDS = st.lists(
-    st.fixed_dictionaries({"kind": st.sampled_from(["output", "snapshot", "x"]), "v": st.integers() | st.text() | st.lists(st.floats(allow_nan=False))}),
-    max_size=8,
-)
+VALUES = st.integers() | st.text() | st.lists(st.floats(allow_nan=False))
+RECORDS = st.lists(st.fixed_dictionaries({"kind": st.sampled_from(["output", "snapshot", "x"]), "v": VALUES}), max_size=8)
 
 
 def read(data: bytes) -> tuple[list[dict[str, Any]], list[Damage]]:

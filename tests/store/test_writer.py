@@ -207,7 +207,7 @@ def test_a_snapshot_of_unknown_blobs_is_not_committed(tmp_path: Path) -> None:
 
 def test_a_store_that_cannot_be_written_is_refused_in_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreUnreadable, match="cannot record into .*file"):
+    with pytest.raises(StoreUnreadable, match=r"cannot record into .*file"):
         begin(tmp_path / "file")
 
     def read_only(*_: object, **__: object) -> None:

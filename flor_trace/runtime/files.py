@@ -275,7 +275,7 @@ class FileTracker:
         if entry is not None:
             entry.dirty = True
             return
-        if path.startswith(self._ignore):
+        if path.startswith(self._ignore) or "/__pycache__" in path:
             return
         try:
             found = os.lstat(path)

@@ -14,10 +14,12 @@ import os
 import posix
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from flor_trace.runtime.guarded import Guarded, GuardedFiles
 from flor_trace.runtime.native import wrap_loaded, wrap_native
+from flor_trace.runtime.offline import socket_folder
 from flor_trace.runtime.overlay import Overlay
 
 _restore: list[Callable[[], None]] = []
@@ -33,6 +35,7 @@ def install(overlay: Overlay) -> None:
     global _installed
     if _installed is not None:
         uninstall()
+    _redirect_sockets(overlay)
     guard = GuardedFiles(overlay)
     exchanged: dict[int, Guarded] = {}
     for name, function in _os_functions(guard).items():
@@ -47,6 +50,18 @@ def install(overlay: Overlay) -> None:
     _exchange(builtins, "open", exchanged[id(_io.open)])
     _patch_libraries(guard, exchanged)
     _installed = guard
+
+
+def _redirect_sockets(overlay: Overlay) -> None:
+    """Let multiprocessing (and so a DataLoader's workers) bind its sockets, natively, where both sides find them."""
+    from multiprocessing import process
+
+    config: dict[str, Any] = process.current_process()._config  # type: ignore[attr-defined]
+    before = config.get("tempdir")
+    folder = str(socket_folder(Path(overlay.scratch)))
+    overlay.let_through(folder)
+    config["tempdir"] = folder
+    _restore.append(lambda: config.update(tempdir=before))
 
 
 def uninstall() -> None:

@@ -35,6 +35,14 @@ class Guarded:
         return str(self.__name__)
 
 
+def _rename(error: OSError, *names: Any) -> None:
+    """Let an error carry the names that the script used."""
+    if isinstance(error.filename, (str, bytes)):
+        error.filename = names[0]
+        if error.filename2 is not None and len(names) > 1:
+            error.filename2 = names[1]
+
+
 class GuardedFiles:
     """The functions that stand in, for one overlay; each has the signature of its original."""
 
@@ -55,10 +63,7 @@ class GuardedFiles:
         try:
             yield
         except OSError as error:
-            if isinstance(error.filename, (str, bytes)) and names:
-                error.filename = names[0]
-                if error.filename2 is not None and len(names) > 1:
-                    error.filename2 = names[1]
+            _rename(error, *names)
             raise
 
     # -- opening ------------------------------------------------------------------------------------------------------
@@ -87,13 +92,16 @@ class GuardedFiles:
 
     def os_open(self, path: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
         name = os.fspath(path)
-        with self.naming(name):
+        try:
             physical = self.overlay.open_path(self.absolute(os.fsdecode(name), dir_fd), flags)
-            return posix.open(physical, flags, mode, dir_fd=None if physical.startswith("/") else dir_fd)
+            return posix.open(physical, flags, mode)
+        except OSError as error:
+            _rename(error, name)
+            raise
 
     # -- looking ------------------------------------------------------------------------------------------------------
 
-    def looking(self, original: Any, content: bool = False, follows: bool = True) -> Callable[..., Any]:
+    def looking(self, original: Any, follows: bool = True) -> Callable[..., Any]:
         """For functions whose first argument is a path that is only looked at."""
         find = self.overlay.look
 
@@ -103,8 +111,11 @@ class GuardedFiles:
             name = os.fspath(path)
             dir_fd = kwargs.pop("dir_fd", None)
             follow = follows and kwargs.get("follow_symlinks", True)
-            with self.naming(name):
+            try:
                 return original(find(self.absolute(os.fsdecode(name), dir_fd), follow), *args, **kwargs)
+            except OSError as error:
+                _rename(error, name)
+                raise
 
         return call
 

@@ -1,4 +1,4 @@
-"""The environment of a replay worker: experiment trackers offline, temporary files in a folder of its own."""
+"""The surroundings of a replay worker: experiment trackers offline, and folders that native code may use as well."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import shutil
 import tempfile
 from pathlib import Path
 
-# A socket's path may have 108 bytes, and multiprocessing makes sockets in folders below TMPDIR.
-_MAX_TMPDIR = 60
+# A socket's path may have 108 bytes, of which multiprocessing adds 18 to the folder's.
+_MAX_SOCKET_FOLDER = 85
 
 
 def offline_environment(scratch: Path) -> dict[str, str]:
-    """Variables that keep experiment trackers from their servers and from the user's folders."""
+    """Variables that keep experiment trackers and compilers from their servers and from the user's folders."""
     trackers = Path(scratch) / "trackers"
     return {
         "WANDB_MODE": "offline",
@@ -28,16 +28,20 @@ def offline_environment(scratch: Path) -> dict[str, str]:
         "NEPTUNE_MODE": "offline",
         "SWANLAB_MODE": "offline",
         "HF_HUB_DISABLE_TELEMETRY": "1",
+        # Compilers are other programs: what they read and write must be where both see it.
+        "TORCHINDUCTOR_CACHE_DIR": str(Path(scratch) / "compiled" / "inductor"),
+        "TRITON_CACHE_DIR": str(Path(scratch) / "compiled" / "triton"),
+        "TORCH_EXTENSIONS_DIR": str(Path(scratch) / "compiled" / "extensions"),
     }
 
 
-def private_tmpdir(scratch: Path) -> Path:
-    """A folder for TMPDIR: in the scratch folder, or where that has too long a name for sockets, one of our own.
+def socket_folder(scratch: Path) -> Path:
+    """A folder for the sockets of multiprocessing: in `scratch`, or where that has too long a name, one of our own.
 
-    Such a folder is removed when this process ends; it has to be among the overlay's `allow`.
+    Such a folder is removed when this process ends; the overlay has to let it through.
     """
-    folder = Path(os.path.realpath(scratch)) / "tmp"
-    if len(os.fsencode(folder)) <= _MAX_TMPDIR:
+    folder = Path(os.path.realpath(scratch)) / "sockets"
+    if len(os.fsencode(folder)) <= _MAX_SOCKET_FOLDER:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
     made = Path(os.path.realpath(tempfile.mkdtemp(prefix="flor")))

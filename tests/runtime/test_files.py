@@ -255,6 +255,8 @@ def test_files_that_are_none_of_the_scripts_are_left_out(here: Path) -> None:
     with open("/dev/null", "w") as null:
         null.write("x")
     Path(f"/proc/{os.getpid()}/comm").read_text()
+    os.mkdir("__pycache__")
+    Path("__pycache__/m.pyc").write_text("python's own")
     os.mkfifo("pipe")
     reader = os.open("pipe", os.O_RDONLY | os.O_NONBLOCK)
     with open("pipe", "w") as pipe:

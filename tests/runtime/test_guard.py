@@ -8,6 +8,7 @@ import inspect
 import io
 import json
 import logging
+import multiprocessing
 import os
 import pickle
 import random
@@ -602,11 +603,36 @@ def test_landlock_refuses_writes_elsewhere_to_us_and_to_subprocesses(here: Path,
 
 
 def test_worker_environment(tmp_path: Path) -> None:
-    from flor_trace.runtime.offline import offline_environment, private_tmpdir
+    from flor_trace.runtime.offline import offline_environment, socket_folder
 
     variables = offline_environment(tmp_path)
     assert variables["WANDB_MODE"] == "offline" and variables["MLFLOW_TRACKING_URI"].startswith("file:///")
     deep = tmp_path / ("long" * 20)
-    short = private_tmpdir(deep)
-    assert len(str(short)) <= 60 and short.is_dir() and not deep.exists()
+    short = socket_folder(deep)
+    assert len(str(short)) <= 85 and short.is_dir() and not deep.exists()
     short.rmdir()
+
+
+def square(number: int) -> int:
+    Path("from a child").write_text(str(number))
+    return number * number
+
+
+class Numbers(torch.utils.data.Dataset[torch.Tensor]):
+    def __len__(self) -> int:
+        return 8
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        Path("seen").write_text(str(index))
+        return torch.full((2000,), float(index))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_processes_talk_to_each_other_under_guard(overlay: Overlay) -> None:
+    loader = torch.utils.data.DataLoader(Numbers(), batch_size=2, num_workers=2, multiprocessing_context="fork")
+    assert [float(batch.mean()) for batch in loader] == [0.5, 2.5, 4.5, 6.5]
+    context = multiprocessing.get_context("fork")
+    with context.Manager() as manager, context.Pool(1) as pool:
+        shared = manager.list(pool.map(square, [3]))
+        assert list(shared) == [9]
+    assert os.path.exists("seen") and Path("from a child").read_text() == "3"

@@ -34,14 +34,23 @@ COMPOUND = [
 
 
 @st.composite
-def statements(draw: st.DrawFn) -> str:
-    if draw(st.integers(0, 3)):
-        return draw(st.sampled_from(SIMPLE))
-    inner = [textwrap.indent(draw(st.sampled_from(SIMPLE)), "    ") for _ in range(2)]
-    form = draw(st.sampled_from(COMPOUND))
-    if form.startswith("match"):
-        inner = [textwrap.indent(each, "    ") for each in inner]
-    return form.format(*inner)
+def programs(draw: st.DrawFn) -> tuple[list[str], list[str], list[str]]:
+    """What stands before the loop, at the head of its body and at its end, all made of a few statements."""
+    pool = [draw(st.sampled_from(SIMPLE)) for _ in range(4)]
+
+    def statement() -> str:
+        if draw(st.integers(0, 3)):
+            return draw(st.sampled_from(pool))
+        form = draw(st.sampled_from(COMPOUND))
+        depth = "        " if form.startswith("match") else "    "
+        return form.format(*(textwrap.indent(draw(st.sampled_from(pool)), depth) for _ in range(2)))
+
+    before = [statement() for _ in range(draw(st.integers(0, 3)))]
+    early = [statement() for _ in range(draw(st.integers(0, 3)))]
+    return before, early, [*(statement() for _ in range(draw(st.integers(0, 2)))), *draw(st.sampled_from(ENDS))]
+
+
+ENDS = [["print(a)"], ["print(b)"], ["print(obj.n)"], ["print(a)", "print(b)"], []]
 
 
 class _Box:
@@ -87,8 +96,9 @@ def run(prologue: str, body: str, start: int, xs: list[int]) -> list[list[str]] 
 
 
 @settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
-@given(st.lists(statements(), max_size=4), st.lists(statements(), max_size=4), st.lists(statements(), max_size=4))
-def test_what_is_not_carried_is_not_missed_after_a_jump(before: list[str], early: list[str], late: list[str]) -> None:
+@given(programs())
+def test_what_is_not_carried_is_not_missed_after_a_jump(program: tuple[list[str], list[str], list[str]]) -> None:
+    before, early, late = program
     prologue = PROLOGUE + "".join(f"{text}\n" for text in before)
     body = "".join(f"{text}\n" for text in early) + BODY + "".join(f"{text}\n" for text in late)
     recorded = PROLOGUE + "for e in range(6):\n" + textwrap.indent(BODY, "    ")

@@ -18,13 +18,16 @@ def details(run: Run) -> dict[str, Any]:
     places = _places(run)
     main = main_loop(loops)
     snapshots = run.snapshots()
-    opaque = {str(item) for record in snapshots for item in (record.get("meta") or {}).get("opaque", [])}
+    opaque = {_opaque(item) for record in snapshots for item in record.get("opaque", [])}
+    versions = dict(start.get("versions", {}))
+    for record in run.events("versions"):
+        versions.update(record["versions"])
     stopped = next(run.events("stopped"), None)
     return {
         **catalog.summarise(run),
         "cwd": start.get("cwd", run.manifest.get("cwd")),
-        "python": start.get("python", run.manifest.get("python")),
-        "versions": start.get("versions", {}),
+        "python": _dotted(start.get("python", run.manifest.get("python"))),
+        "versions": versions,
         "seed": start.get("seed"),
         "stopped": stopped["reason"] if stopped else None,
         "modules": [{"name": record["name"], "path": record["path"]} for record in run.events("module")],
@@ -49,7 +52,7 @@ def page(info: dict[str, Any]) -> str:
         ("run", info["id"]),
         ("name", info["name"] or ""),
         ("tags", " ".join(f"{key}={value}" for key, value in info["tags"].items())),
-        ("command", shlex.join([info["script"], *map(str, info["argv"][1:])])),
+        ("command", shlex.join([info["script"], *map(str, info["argv"])])),
         ("directory", info["cwd"] or ""),
         ("status", status),
         ("began", text.moment(info["created"])),
@@ -71,6 +74,15 @@ def page(info: dict[str, Any]) -> str:
     if info["damage"]:
         parts.append("".join(f"damage: {line}\n" for line in info["damage"]))
     return "\n".join(parts)
+
+
+def _opaque(item: Any) -> str:
+    """An opaque object's path and type."""
+    return item if isinstance(item, str) else f"{item[0]} ({', '.join(map(str, item[1:]))})"
+
+
+def _dotted(version: Any) -> Any:
+    return ".".join(map(str, version)) if isinstance(version, list) else version
 
 
 def _snapshots(info: dict[str, Any]) -> str:

@@ -62,7 +62,7 @@ def create_run_folder(store: str) -> tuple[str, str]:
             run_id = new_run_id()
             folder = run_folder(store, run_id)
             try:
-                os.mkdir(folder)
+                os.mkdir(folder, 0o700)  # the recorded environment may hold passwords
             except FileExistsError:
                 continue
             break

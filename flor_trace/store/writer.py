@@ -53,7 +53,7 @@ def create(
     Args:
         store: the store's folder; made if needed.
         script: the script's path, or the module's name.
-        argv: the arguments that the script sees.
+        argv: the arguments that the script sees, without its own name.
         on_failure: called once, with one clause, when recording has to stop; possibly in the writer's thread.
         backlog_limit: how many waiting bytes `has_room` allows.
         more: further JSON values for the manifest.
@@ -198,6 +198,11 @@ class RunWriter:
             finally:
                 self._release()
             self.wake()
+
+    def stop(self, reason: str) -> None:
+        """Keep what was put so far and record nothing more; a reader finds the run stopped, for this reason."""
+        self.flush()
+        self._fail(reason, tell=False)
 
     def close(self, status: str | int | None = None) -> None:
         """Write out what waits and end the run; an `end` record is added where a status is given and none was written."""
@@ -353,7 +358,7 @@ class RunWriter:
         if self.failed is not None:
             self._sink.stop(self.failed)
 
-    def _fail(self, reason: str) -> None:
+    def _fail(self, reason: str, *, tell: bool = True) -> None:
         with self._lock:
             if self._state != _OPEN:
                 return
@@ -365,7 +370,7 @@ class RunWriter:
         if self._driver.acquire(blocking=False):
             self._sink.stop(reason)
             self._driver.release()
-        if self._on_failure is not None:
+        if tell and self._on_failure is not None:
             self._on_failure(reason)
 
     # -- forks ----------------------------------------------------------------------------------------------------------

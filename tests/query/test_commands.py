@@ -19,8 +19,9 @@ from flor_trace.store.reader import open_run
 
 
 def record(store: Path, *, status: str | int | None = 0, name: str | None = None, script: str = "train.py") -> str:
-    run = writer.create(str(store), script=script, argv=[script, "--lr", "0.1"], name=name, tags={"k": "v"}, cwd="/home/me")
-    run.event("start", argv=[script], cwd="/home/me", python="3.11.7", versions={"torch": "2.13"}, env={}, seed=7)
+    run = writer.create(str(store), script=script, argv=["--lr", "0.1"], name=name, tags={"k": "v"}, cwd="/home/me")
+    run.event("start", argv=[script], cwd="/home/me", python=[3, 11, 7], versions={"torch": "2.13"}, env={}, seed=7)
+    run.event("versions", versions={"numpy": "2.4"})
     source = run.source("/home/me/train.py", b"...\n")
     loops = [{"index": 0, "key": "m::0", "lineno": 3, "end_lineno": 9, "is_while": False}]
     run.event("module", name="__main__", path="/home/me/train.py", source=source, loops=loops, functions=[])
@@ -30,8 +31,7 @@ def record(store: Path, *, status: str | int | None = 0, name: str | None = None
         run.event("activation", loop="m::1", entry=epoch, parent=["m::0", 0, epoch], **inner)
         content = os.urandom(1000)
         run.put_blob(digest_of(content), content)
-        meta = {"opaque": ["/dev/null file"]}
-        run.commit_snapshot({"id": epoch, "at": ["m::0", 0, epoch], "stall": 0.002, "meta": meta}, [digest_of(content)])
+        run.commit_snapshot({"id": epoch, "at": ["m::0", 0, epoch], "stall": 0.002, "opaque": [["lock", "_thread.lock"]]}, [digest_of(content)])
     run.event("output", stream="stderr", text="wärning \udcff\n", at=[], line="train.py:9")
     run.event("activation", loop="m::0", entry=0, parent=None, started=0.0, seconds=3.1, iterations=3, exit="exhausted")
     run.event("activation", loop="m::2", entry=0, parent=None, started=3.1, seconds=0.2, iterations=50, exit="break")
@@ -69,10 +69,10 @@ def test_show(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run_id = record(tmp_path)
     assert main(["show", "--store", str(tmp_path), run_id]) == 0
     page = capsys.readouterr().out
-    for line in ("command    train.py --lr 0.1", "versions   torch 2.13", "seed       7", "tags       k=v"):
+    for line in ("command    train.py --lr 0.1", "versions   numpy 2.4, torch 2.13", "seed       7", "tags       k=v"):
         assert line in page
     assert "snapshots  3, 6 ms of stall" in page
-    assert "opaque     /dev/null file" in page
+    assert "opaque     lock (_thread.lock)" in page
     (row,) = [line for line in page.splitlines() if "main loop" in line]
     assert row.split() == ["m::0", "train.py:3", "1", "3", "3.10", "main", "loop"]
     status, info = json_of(capsys, "show", "--store", str(tmp_path))

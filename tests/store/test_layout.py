@@ -28,6 +28,8 @@ def test_ids_sort_by_time_and_are_never_given_twice(tmp_path: Path) -> None:
     time.sleep(0.002)
     assert layout.new_run_id() > max(ids)
     assert (tmp_path / ".gitignore").read_text() == "*\n"
+    # The manifest holds the environment.
+    assert os.stat(tmp_path / "runs" / ids[0]).st_mode & 0o077 == 0
 
 
 def test_a_taken_id_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from flor_trace.store.writer import RunWriter
 
 
 def begin(store: Path, **more: object) -> RunWriter:
-    return writer.create(str(store), script="train.py", argv=["train.py", "--lr", "0.1"], **more)  # type: ignore[arg-type]
+    return writer.create(str(store), script="train.py", argv=["--lr", "0.1"], **more)  # type: ignore[arg-type]
 
 
 def snapshot(run: RunWriter, number: int, content: bytes) -> str:
@@ -47,7 +47,7 @@ def test_a_run_is_read_as_it_was_written(tmp_path: Path) -> None:
     run.close(0)
 
     read = open_run(str(tmp_path / "s"), "first")
-    assert read.manifest["argv"] == ["train.py", "--lr", "0.1"]
+    assert read.manifest["argv"] == ["--lr", "0.1"]
     assert read.manifest["tags"] == {"k": "v"}
     assert read.manifest["python"] == "3.11"
     (output,) = read.events("output")
@@ -194,6 +194,19 @@ def test_a_run_whose_recording_stopped_says_so(tmp_path: Path) -> None:
     assert read.status == "stopped"
     assert next(read.events("stopped"))["reason"] == reasons[0]
     assert len(read.snapshots()) == 1
+
+
+def test_a_recording_that_its_owner_stops_keeps_what_it_has(tmp_path: Path) -> None:
+    reasons: list[str] = []
+    run = begin(tmp_path, on_failure=reasons.append)
+    snapshot(run, 0, b"good")
+    run.stop("the walk failed")
+    snapshot(run, 1, b"late")
+    run.close("ok")
+    read = Run(run.folder)
+    assert [record["id"] for record in read.snapshots(verify=True)] == [0]
+    assert (read.status, reasons) == ("stopped", [])
+    assert next(read.events("stopped"))["reason"] == "the walk failed"
 
 
 def test_a_snapshot_of_unknown_blobs_is_not_committed(tmp_path: Path) -> None:

@@ -36,7 +36,8 @@ def sync_file(path: str) -> None:
 
 def write_atomically(path: str, data: bytes) -> None:
     """Write a file so that other processes see either nothing (or the old content) or all of it."""
-    temporary = f"{path}.{os.getpid()}.tmp"
+    # Not named by the pid: threads, and containers that share a store, have the same one.
+    temporary = f"{path}.{os.urandom(6).hex()}.tmp"
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
     try:
         write_all(descriptor, data)

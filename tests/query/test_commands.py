@@ -31,7 +31,8 @@ def record(store: Path, *, status: str | int | None = 0, name: str | None = None
         run.event("activation", loop="m::1", entry=epoch, parent=["m::0", 0, epoch], **inner)
         content = os.urandom(1000)
         run.put_blob(digest_of(content), content)
-        run.commit_snapshot({"id": epoch, "at": ["m::0", 0, epoch], "stall": 0.002, "opaque": [["lock", "_thread.lock"]]}, [digest_of(content)])
+        snapshot = {"id": epoch, "at": ["m::0", 0, epoch], "stall": 0.002, "opaque": [["lock", "_thread.lock"]]}
+        run.commit_snapshot(snapshot, [digest_of(content)])
     run.event("output", stream="stderr", text="wärning \udcff\n", at=[], line="train.py:9")
     run.event("activation", loop="m::0", entry=0, parent=None, started=0.0, seconds=3.1, iterations=3, exit="exhausted")
     run.event("activation", loop="m::2", entry=0, parent=None, started=3.1, seconds=0.2, iterations=50, exit="break")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from .graph import Cell, Graph, LiveGraph, Node
+from .graph import Buffer, Cell, Graph, LiveGraph, Node
 from .paths import Link, children, render, root_link
 from .scope import Ignore
 
@@ -259,8 +259,8 @@ class _Comparer:
 
     def _bytes(self, a: int, b: int, link: Link, dtype: Any = None) -> None:
         mine, other = self.recorded.buffers[a], self.live.graph.buffers.get(b)
-        if other is None or mine.nbytes != other.nbytes:
-            self._differ(link, "size", f"{mine.nbytes} bytes", f"{other.nbytes if other else 0} bytes")
+        if other is None or (mine.nbytes, mine.start, mine.whole) != (other.nbytes, other.start, other.whole):
+            self._differ(link, "size", _extent(mine), _extent(other) if other else "none")
         elif mine.digest != other.digest:
             from .numeric import largest_difference
 
@@ -433,3 +433,9 @@ def _short(value: Any) -> str:
         return f"<{type(value).__name__} of {len(value)}>"
     text = repr(value)
     return text if len(text) <= 80 else text[:79] + "…"
+
+
+def _extent(buffer: Buffer) -> str:
+    if buffer.whole in (0, buffer.nbytes):
+        return f"{buffer.nbytes} bytes"
+    return f"{buffer.nbytes} of {buffer.whole} bytes from {buffer.start}"

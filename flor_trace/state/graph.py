@@ -32,6 +32,10 @@ class Buffer(NamedTuple):
     nbytes: int
     digest: str
     flags: int
+    # Memory of which only a part can be seen through any tensor or array: where that part begins, and the whole size.
+    # The rest may be uninitialised (a mean's result lives in a storage of the size of its input).
+    start: int = 0
+    whole: int = 0
 
 
 class RootEntry(NamedTuple):

@@ -138,9 +138,10 @@ def _filters() -> tuple[Plain, ...]:
     def pattern(value: Any) -> Plain:
         return value if value is None or isinstance(value, str) else (value.pattern, value.flags)
 
+    filters: list[Any] = list(warnings.filters)
     return tuple(
         (action, pattern(message), category.__module__, category.__qualname__, pattern(module), line)
-        for action, message, category, module, line in warnings.filters
+        for action, message, category, module, line in filters
     )
 
 
@@ -153,14 +154,18 @@ def _set_filters(wanted: tuple[Plain, ...]) -> None:
         for action, message, module_name, qualname, module, line in wanted
     ]
     warnings.filters[:] = made  # type: ignore[index]
-    warnings._filters_mutated() if hasattr(warnings, "_filters_mutated") else None
+    # the cache of past decisions must be dropped; its name has changed in 3.14
+    for name in ("_filters_mutated", "_filters_mutated_lock_held"):
+        if hasattr(warnings, name):
+            getattr(warnings, name)()
+            break
 
 
 _DEFAULT_LEVEL = (logging.NOTSET, False, True)
 
 
 def _loggers() -> dict[str, logging.Logger]:
-    found = {"": logging.root}
+    found: dict[str, logging.Logger] = {"": logging.root}
     known = list(logging.Logger.manager.loggerDict.items())
     found.update((name, logger) for name, logger in known if isinstance(logger, logging.Logger))
     return found

@@ -17,7 +17,7 @@ from .graph import FILE_BACKED, READ_ONLY, SHARED, Buffer
 class Region:
     """A range of live memory; `owner` keeps it alive."""
 
-    __slots__ = ("address", "device", "flags", "nbytes", "owner")
+    __slots__ = ("address", "device", "flags", "high", "low", "nbytes", "owner")
 
     def __init__(self, address: int, nbytes: int, owner: Any, flags: int = 0, device: str = "cpu") -> None:
         self.address = address
@@ -25,6 +25,24 @@ class Region:
         self.owner = owner
         self.flags = flags
         self.device = device
+        # the addresses between which views look at it; nothing else of it is state
+        self.low = address + nbytes
+        self.high = address
+
+    def see(self, low: int, high: int) -> None:
+        """A view looks at the addresses from `low` up to `high`."""
+        self.low = min(self.low, low)
+        self.high = max(self.high, high)
+
+    @property
+    def start(self) -> int:
+        """Where the part that is seen begins."""
+        return max(self.low - self.address, 0) if self.seen else 0
+
+    @property
+    def seen(self) -> int:
+        """How many bytes are seen."""
+        return max(self.high - self.low, 0)
 
     @property
     def writable(self) -> bool:
@@ -32,20 +50,21 @@ class Region:
         return not self.flags & (FILE_BACKED | SHARED | READ_ONLY)
 
     def read(self) -> Any:
-        """The content as an object with the buffer interface; no copy for memory of the CPU."""
+        """The seen content as an object with the buffer interface; no copy for memory of the CPU."""
         if self.device != "cpu":
-            return self.owner.cpu().numpy()
-        return (ctypes.c_ubyte * self.nbytes).from_address(self.address)
+            return self.owner[self.start : self.start + self.seen].cpu().numpy()
+        return (ctypes.c_ubyte * self.seen).from_address(self.address + self.start)
 
-    def write(self, data: bytes | memoryview) -> None:
-        """Overwrite the whole region."""
+    def write(self, data: bytes | memoryview, start: int) -> None:
+        """Overwrite the bytes from `start` on."""
         view = memoryview(data).cast("B")
-        if view.nbytes != self.nbytes:
-            raise ValueError(f"{view.nbytes} bytes for a region of {self.nbytes}")
+        if start < 0 or start + view.nbytes > self.nbytes:
+            raise ValueError(f"{view.nbytes} bytes at {start} of a region of {self.nbytes}")
         if self.device != "cpu":
-            self.owner.copy_(_host_bytes(view))
+            self.owner[start : start + view.nbytes].copy_(_host_bytes(view))
             return
-        memoryview(self.read()).cast("B")[:] = view
+        whole = (ctypes.c_ubyte * self.nbytes).from_address(self.address)
+        memoryview(whole).cast("B")[start : start + view.nbytes] = view
 
     def digest(self) -> str:
         """The hash of the content."""
@@ -88,6 +107,7 @@ class Memory:
                 last.nbytes = end - last.address
                 last.owner = (last.owner, region.owner)
                 last.flags |= region.flags
+                last.see(region.low, region.high)
                 moved[address] = last.address
             else:
                 last = region
@@ -98,7 +118,8 @@ class Memory:
     def buffers(self) -> dict[int, Buffer]:
         """Size, hash and flags of every region."""
         return {
-            address: Buffer(region.nbytes, region.digest(), region.flags) for address, region in self.regions.items()
+            address: Buffer(region.seen, region.digest(), region.flags, region.start, region.nbytes)
+            for address, region in self.regions.items()
         }
 
 

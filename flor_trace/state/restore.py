@@ -16,10 +16,11 @@ from typing import Any
 from ..errors import NotRestorable
 from . import library
 from .compare import compare
-from .graph import UNSET, Cell, Graph, LiveGraph, Node
+from .graph import UNSET, Buffer, Cell, Graph, LiveGraph, Node
 from .kinds import Kind, registry_for
-from .layout import Layout, qualname_of
+from .layout import Layout
 from .memory import Region
+from .names import lookup
 from .paths import paths_of
 from .scope import SKIPPED_NAMES, Ignore, Roots, Scope
 from .tokens import TokenTable
@@ -75,8 +76,10 @@ class Restorer:
         self.filled: set[int] = set()
         self.notes: list[str] = []
         self.applying = False
+        self._matched_by_position = False
+        self._matched = {id(obj) for obj in matching.values()}
         self._live_tokens = {id(obj): token for token, obj in live.objects.items()}
-        self._writes: list[tuple[Region, str]] = []
+        self._writes: list[tuple[Region, Buffer]] = []
         self._views: dict[int, Node] = {}
         self._torch_regions: set[int] = set()
         self._codes: list[types.CodeType] | None = None
@@ -127,9 +130,9 @@ class Restorer:
         found = paths_of(self.target, {token})
         return found[0][1] if found else f"object {token}"
 
-    def live_token(self, obj: Any) -> int | None:
-        """The token of an object in the live graph."""
-        return self._live_tokens.get(id(obj))  # type: ignore[return-value]
+    def live_token(self, obj: Any) -> int:
+        """The token of an object in the live graph; 0, which is no token, for one that is not in it."""
+        return self._live_tokens.get(id(obj), 0)
 
     def type_of(self, node: Node, plain: type) -> Any:
         """The class of a node, `plain` if it is not a subclass."""
@@ -142,7 +145,8 @@ class Restorer:
 
     def blob(self, token: int) -> bytes:
         """The recorded content of a buffer."""
-        return self.read_blob(self.target.buffers[token].digest)  # type: ignore[no-any-return]
+        data: bytes = self.read_blob(self.target.buffers[token].digest)
+        return data
 
     def unchanged(self, token: int) -> bool:
         """Whether the live object matched with a token has the recorded content."""
@@ -175,6 +179,14 @@ class Restorer:
             if all(c[0] in self.built for c in node[3] if type(c) is tuple and len(c) == 1):
                 self._fill(token)
                 todo.extend(node[3])
+
+    def by_name(self, module: str | None, qualname: str, kind: type) -> Any:
+        """The function or class that a loaded module holds under the name, unless it stands for another one."""
+        found = lookup(module or "", qualname)
+        if kind not in type(found).__mro__ or id(found) in self.claimed or id(found) in self._matched:
+            return None
+        self.claimed.add(id(found))
+        return found
 
     def namespace(self, token: int, module: str | None) -> dict[str, Any]:
         """A module's live namespace, for a function that is built anew."""
@@ -238,9 +250,9 @@ class Restorer:
 
     def _match_by_position(self) -> None:
         """Opaque objects that allow no weak reference have no lasting token: they are matched by their place."""
-        if "by position" in self.notes_done:
+        if self._matched_by_position:
             return
-        self.notes_done.add("by position")
+        self._matched_by_position = True
         here = compare(self.target, self.live, self.ignore).matching
         for token, obj in here.items():
             if token in self.matching or self.target.nodes[token][0] != "opaque":
@@ -249,12 +261,6 @@ class Restorer:
                 weakref.ref(obj)
             except TypeError:
                 self.matching[token] = obj
-
-    @property
-    def notes_done(self) -> set[str]:
-        """Which steps have been taken that are taken once."""
-        found: set[str] = self.__dict__.setdefault("_done", set())
-        return found
 
     def _build(self, first: int) -> None:
         """Allocate a node's object, and before it those that it needs; a work list, for structures run deep."""
@@ -290,11 +296,11 @@ class Restorer:
         live = self.matching.get(token)
         if live is not None and id(live) not in self.claimed:
             before = self.live.graph.nodes.get(self._live_tokens.get(id(live), 0))
-            if before is not None and before[0] == node[0] and self._same_type(before, node):
-                if kind.fits(self, live, token, node):
-                    self.claimed.add(id(live))
-                    self._adopt_dict(live, node)
-                    return live
+            same = before is not None and before[0] == node[0] and self._same_type(before, node)
+            if same and kind.fits(self, live, token, node):
+                self.claimed.add(id(live))
+                self._adopt_dict(live, node)
+                return live
         made = kind.allocate(self, token, node)
         self.fresh.add(id(made))
         self._adopt_dict(made, node)
@@ -324,17 +330,19 @@ class Restorer:
         live = self.matching.get(token)
         if isinstance(live, Region) and id(live) not in self.claimed:
             here = self.live.objects.get(live.address)
-            if isinstance(here, Region) and here.nbytes == buffer.nbytes and here.device == node[2]:
-                same = self.live.graph.buffers[live.address].digest == buffer.digest
+            if isinstance(here, Region) and here.nbytes == buffer.whole and here.device == node[2]:
+                present = self.live.graph.buffers[live.address]
+                same = present[:2] == buffer[:2] and present.start == buffer.start
                 if same or here.writable:
                     self.claimed.add(id(live))
                     if not same:
-                        self._writes.append((here, buffer.digest))
+                        self._writes.append((here, buffer))
                     self._live_tokens.setdefault(id(live), live.address)
                     return here
-        return self._new_region(token, node, buffer.nbytes)
+        return self._new_region(token, node, buffer)
 
-    def _new_region(self, token: int, node: Node, nbytes: int) -> Region:
+    def _new_region(self, token: int, node: Node, buffer: Buffer) -> Region:
+        nbytes = buffer.whole
         if token in self._torch_regions:
             from .kinds import torch as adapter
 
@@ -345,14 +353,14 @@ class Restorer:
 
             array = adapter_np.new_memory(nbytes, self._views.get(token))
             region = Region(adapter_np.address_of(array), nbytes, array)
-        region.write(self.blob(token))
+        region.write(self.blob(token), buffer.start)
         return region
 
     # ---- apply
 
     def _apply(self) -> Restored:
-        for region, digest in self._writes:
-            region.write(self.read_blob(digest))
+        for region, buffer in self._writes:
+            region.write(self.read_blob(buffer.digest), buffer.start)
         nodes = self.target.nodes
         later = []
         for token, node in nodes.items():
@@ -440,5 +448,3 @@ _NO_ATTRS = frozenset({"opaque", "memory", "cell", "method", "builtin", "iterato
 def _hashes_objects(node: Node) -> bool:
     return any(type(cell) is tuple for cell in (node[3] if "set" in node[0] else node[3][node[0] == "defaultdict" :: 2]))
 
-
-__all__ = ["Restored", "Restorer", "qualname_of", "restore"]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import marshal
+import sys
 import types
 from collections.abc import Callable
 from itertools import chain
 from typing import Any
 
-from .graph import UNSET, Buffer, Cell, Graph, LiveGraph, Node, RootEntry
+from .graph import UNSET, Buffer, Cell, Graph, LiveGraph, RootEntry
 from .kinds import Handler, Registry, registry_for
 from .layout import Layout, module_of, mro, qualname_of, type_name
 from .memory import Memory, bytes_digest
@@ -54,17 +56,20 @@ class Walker:
 
     def run(self) -> LiveGraph:
         """Walk all roots."""
-        torch = self.registry.loaded and "torch" in self.registry.loaded
-        if torch:
-            import torch as library
-
-            # __torch_function__ of a subclass is user code, and attribute access on a tensor would call it
-            with library._C.DisableTorchFunction():
+        collecting = gc.isenabled()
+        gc.disable()  # a collection in the middle would run finalizers, which are user code
+        try:
+            if "torch" in self.registry.loaded:
+                # __torch_function__ of a subclass is user code, and attribute access on a tensor would call it
+                with sys.modules["torch"]._C.DisableTorchFunction():
+                    self._walk_roots()
+                    self._finish()
+            else:
                 self._walk_roots()
                 self._finish()
-        else:
-            self._walk_roots()
-            self._finish()
+        finally:
+            if collecting:
+                gc.enable()
         return LiveGraph(self.graph, self.objects, self.readers)
 
     def _walk_roots(self) -> None:
@@ -213,7 +218,7 @@ class Walker:
         """The handler of a type met for the first time."""
         reg = self.registry
         handler = None
-        for base in mro(cls):
+        for base in mro(cls)[:-1]:
             handler = reg.named.get(type_name(base)) or reg.bases.get(base)
             if handler is not None:
                 break

@@ -102,10 +102,11 @@ def registry_for(scope: Scope) -> Registry:
     """The scope's registry, brought up to date."""
 
     def make() -> Registry:
-        from . import atoms, containers, functions, iterators, library_values, objects, opaque
+        from . import atoms, containers, functions, iterators, objects, opaque
+        from . import library_values as values
 
         made = Registry()
-        for module in (atoms, containers, objects, functions, iterators, library_values, opaque):
+        for module in (atoms, containers, objects, functions, iterators, values, opaque):
             module.register(made)
         return made
 

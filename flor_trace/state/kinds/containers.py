@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ...errors import NotRestorable
 from ..graph import Node
 from ..layout import hash_runs_user_code
+from ..setorder import follow, recipe
 from ..walk import BULK
 from . import Handler, Kind, Registry
 
@@ -73,7 +74,7 @@ _factory = defaultdict.__dict__["default_factory"]
 
 
 def _emit_defaultdict(w: Walker, obj: defaultdict[Any, Any], token: int) -> Node:
-    kind, cls, payload, cells, attrs = _emit_dict(w, obj, token)
+    _, cls, payload, cells, attrs = _emit_dict(w, obj, token)
     return ("defaultdict", cls, payload, (w.cell(_factory.__get__(obj)), *cells), attrs)
 
 
@@ -270,16 +271,18 @@ class SetKind(Kind):
             return
         if any(_needs_hash(item) for item in items):
             raise NotRestorable(r.path(token), "hashing its elements would run user code")
-        if all(type(cell) is not tuple for cell in node[3]) and ordered_set(items) is None:
+        if recipe(items) is None and all(type(cell) is not tuple for cell in node[3]):
             raise NotRestorable(r.path(token), "the set's order of iteration cannot be had again")
 
     def fill(self, r: Restorer, obj: Any, token: int, node: Node) -> None:
         items = [r.resolve(cell) for cell in node[3]]
         if all_identical(items, list(set.__iter__(obj))):
             return
-        if ordered_set(items, obj) is None:
+        # objects that are only now complete may hash otherwise than when the plan was made
+        plan = recipe(items)
+        if plan is None:
             r.notes.append(f"{r.path(token)}: the set holds objects ordered by address; its order differs")
-            _refill(obj, items, 0)
+        follow(obj, plan or (items, []))
 
 
 class FrozenSetKind(Kind):
@@ -294,37 +297,18 @@ class FrozenSetKind(Kind):
         items = [r.resolve(cell) for cell in node[3]]
         if any(_needs_hash(item) for item in items):
             raise NotRestorable(r.path(token), "hashing its elements would run user code")
-        best = frozenset(ordered_set(items) or items)
-        if list(best) != items and all(type(cell) is not tuple for cell in node[3]):
+        plan = recipe(items)
+        if plan is None and all(type(cell) is not tuple for cell in node[3]):
             raise NotRestorable(r.path(token), "the set's order of iteration cannot be had again")
-        return frozenset.__new__(r.type_of(node, frozenset), best)
-
-
-def _refill(target: set[Any], items: list[Any], filler: int) -> None:
-    """Empty the set and insert in order, the table grown beforehand by `filler` foreign elements."""
-    set.clear(target)
-    if filler:
-        extra = [object() for _ in range(filler)]
-        set.update(target, extra)
-        for item in extra:
-            set.discard(target, item)
-    for item in items:
-        set.add(target, item)
-
-
-def ordered_set(items: list[Any], target: set[Any] | None = None) -> set[Any] | None:
-    """A set (or `target`) that iterates in the order of `items`, or None if no way is found.
-
-    A set's order follows from its hashes, the size of its table and, in collisions, the order of insertion. With
-    insertion in the wanted order the latter is right; the table's size depends on the set's past, so sizes are tried.
-    """
-    made: set[Any] = set() if target is None else target
-    sizes = [0] + [size for size in (4, 18, 70, 300, 1200, 4800, 20000, 80000) if size < 64 * len(items) + 64]
-    for filler in sizes:
-        _refill(made, items, filler)
-        if all_identical(list(set.__iter__(made)), items):
-            return made
-    return None
+        # a frozenset made from a set takes its table over, but not the gaps: verified like any other
+        best: set[Any] = set()
+        follow(best, plan or (items, []))
+        made = frozenset.__new__(r.type_of(node, frozenset), best)
+        if plan is not None and not all_identical(list(frozenset.__iter__(made)), items):
+            made = frozenset.__new__(r.type_of(node, frozenset), items)
+            if not all_identical(list(frozenset.__iter__(made)), items):
+                raise NotRestorable(r.path(token), "the set's order of iteration cannot be had again")
+        return made
 
 
 class DequeKind(Kind):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 import types
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from ...errors import NotRestorable
 from ..graph import UNSET, Cell, Node
 from ..layout import module_of, qualname_of
 from ..names import find
+from ..scope import SKIPPED_NAMES
 from . import Handler, Kind, Registry
 from .containers import all_identical
 
@@ -33,7 +35,9 @@ def _emit_function(w: Walker, obj: types.FunctionType, token: int) -> Node:
     space = obj.__globals__
     module = space.get("__name__")
     own = None
-    if id(space) not in w.root_dicts and w.is_user(module):
+    loaded = sys.modules.get(module) if type(module) is str else None
+    if id(space) not in w.root_dicts and w.is_user(module) and (loaded is None or space is not loaded.__dict__):
+        w.volatile[id(space)] = SKIPPED_NAMES  # a namespace given to exec: no module's, so no root
         own = w.cell(space)
     cells = [w.cell(_DEFAULTS.__get__(obj)), w.cell(_KWDEFAULTS.__get__(obj)), own]
     cells.extend([w.cell(cell) for cell in obj.__closure__ or ()])
@@ -56,6 +60,9 @@ class FunctionKind(Kind):
 
     def allocate(self, r: Restorer, token: int, node: Node) -> Any:
         module, qualname, name, freevars, signature = node[2]
+        known = r.by_name(module, qualname, types.FunctionType)
+        if known is not None and known.__code__.co_freevars == freevars == ():
+            return known
         code = r.code(token, qualname, freevars, signature)
         space = r.resolve(node[3][2]) if node[3][2] is not None else r.namespace(token, module)
         closure = tuple(r.resolve(cell) for cell in node[3][3:])
@@ -137,7 +144,7 @@ class BuiltinKind(Kind):
         for base in type(owner).__mro__:
             found = base.__dict__.get(name)
             if type(found) in (types.MethodDescriptorType, types.WrapperDescriptorType):
-                return found.__get__(owner)
+                return getattr(found, "__get__")(owner)  # noqa: B009 - typed as possibly absent
         raise NotRestorable(r.path(token), f"the bound method {name} cannot be found again")
 
 
@@ -149,8 +156,8 @@ def _descriptor_atom(w: Walker, obj: Any) -> Cell:
 
 
 def _emit_partial(w: Walker, obj: functools.partial[Any], token: int) -> Node:
-    _, _, state = functools.partial.__reduce__(obj)  # type: ignore[misc]
-    func, args, keywords, _ = state
+    reduce: Any = functools.partial.__reduce__
+    func, args, keywords, _ = reduce(obj)[2]
     return (
         "partial", w.type_cell(type(obj)), None, (w.cell(func), w.cell(args), w.cell(keywords)),
         w.attrs(obj, type(obj)),

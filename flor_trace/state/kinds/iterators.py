@@ -31,7 +31,8 @@ def reduced(obj: Any) -> tuple[Any, ...]:
     """What the C type's `__reduce__` says, as (callable, args, state)."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # itertools, since 3.12
-        parts = type(obj).__reduce__(obj)
+        reduce: Any = type(obj).__reduce__
+        parts = reduce(obj)
     return (parts[0], parts[1], parts[2] if len(parts) > 2 else None)
 
 

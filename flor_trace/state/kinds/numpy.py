@@ -96,6 +96,9 @@ def _emit(w: Walker, obj: Any, token: int) -> Node:
     home = _home(w, obj)
     flags = _flags(obj)
     offset = address_of(obj) - home if home is not None else 0
+    if home is not None:
+        first, nbytes = _span(obj)
+        w.memory.regions[home].see(first, first + nbytes)
     payload = (
         offset, _dtype_cell(dtype), _shape(obj), _strides(obj), bool(flags.writeable), bool(flags.owndata),
     )  # fmt: skip
@@ -163,7 +166,7 @@ def new_memory(nbytes: int, view: Node | None) -> Any:
     if view is not None and view[1] is None and view[2][5] and view[2][0] == 0:
         dtype, shape, strides = _dtype_of(view[2][1]), view[2][2], view[2][3]
         for order in ("C", "F"):
-            made: Any = np.empty(shape, dtype, order=order)  # type: ignore[call-overload]
+            made: Any = np.empty(shape, dtype, order=order)
             if made.strides == strides and made.nbytes == nbytes:
                 return made
     return np.empty(nbytes, np.uint8)

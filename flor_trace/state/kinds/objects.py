@@ -113,7 +113,10 @@ class ClassKind(Kind):
     name = "class"
 
     def allocate(self, r: Restorer, token: int, node: Node) -> Any:
-        raise NotRestorable(r.path(token), f"the class {node[2][0]}.{node[2][1]} does not exist yet")
+        known = r.by_name(node[2][0], node[2][1], type)
+        if known is None:
+            raise NotRestorable(r.path(token), f"the class {node[2][0]}.{node[2][1]} does not exist yet")
+        return known
 
     def check(self, r: Restorer, obj: Any, token: int, node: Node) -> None:
         if (module_of(obj), qualname_of(obj)) != node[2]:

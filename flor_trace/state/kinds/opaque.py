@@ -86,8 +86,8 @@ def _emit_c_object(w: Walker, obj: Any, token: int) -> Node:
     if w.is_user(cls.__module__):
         return _emit(w, obj, token)
     try:
-        parts = cls.__reduce_ex__(obj, 4)
-    except Exception:  # noqa: BLE001 - whatever a C type raises here, it means that it cannot be pickled
+        parts = getattr(cls, "__reduce_ex__")(obj, 4)  # noqa: B009 - typed as the instance's method
+    except Exception:
         return _emit(w, obj, token)
     if type(parts) is not tuple or len(parts) < 2 or type(parts[1]) is not tuple or any(p for p in parts[3:]):
         return _emit(w, obj, token)
@@ -141,9 +141,10 @@ def register(reg: Registry) -> None:
     opaque = Handler(_emit, serial=True)
     reg.named["?"] = opaque
     reg.named["C"] = Handler(_emit_c_object, serial=True)
-    for cls in (threading.Thread, io.IOBase, io.StringIO, io.BytesIO, socket.socket, mmap.mmap, type(threading.Lock()),
+    closed: tuple[type, ...] = (threading.Thread, io.IOBase, io.StringIO, io.BytesIO, socket.socket, mmap.mmap, type(threading.Lock()),
                 type(threading.RLock()), types.FrameType, types.TracebackType, types.ModuleType,
-                memoryview, threading.local):  # fmt: skip
+                memoryview, threading.local)  # fmt: skip
+    for cls in closed:
         reg.bases[cls] = opaque
     reg.bases[io.IOBase] = Handler(_file, serial=True)
     reg.bases[types.ModuleType] = Handler(_emit, _module_atom, serial=True)

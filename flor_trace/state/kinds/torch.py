@@ -78,6 +78,9 @@ def _emit(w: Walker, obj: Any, token: int) -> Node:
     offset = obj.data_ptr() - home if home is not None else 0
     if home is not None and obj.numel() == 0:
         offset = obj.storage_offset() * obj.element_size()
+    if home is not None and obj.numel():
+        last = sum((size - 1) * stride for size, stride in zip(obj.shape, obj.stride(), strict=True))
+        w.memory.regions[home].see(home + offset, home + offset + (last + 1) * obj.element_size())
     hooks = _hooks(obj)
     payload = (
         offset, str(obj.dtype)[6:], tuple(obj.shape), obj.stride(), obj.requires_grad, str(obj.device),
@@ -141,9 +144,9 @@ class TensorKind(Kind):
         if live.is_inference() != node[2][8]:
             return False
         if _grad_fn(live) is None and node[2][6] is None:
-            return str(live.device) == node[2][5]
+            return bool(str(live.device) == node[2][5])
         # A live autograd graph is kept only with the very tensor that carries it, unchanged.
-        return (
+        return bool(
             grad_fn_name(live) == node[2][6]
             and same_view(r, live, node)
             and (node[3][0] is None or r.unchanged(node[3][0][0]))
@@ -163,7 +166,7 @@ class TensorKind(Kind):
             if cls is torch.Tensor:
                 view.requires_grad_(payload[4])
                 return view
-            return torch._C.TensorBase._make_subclass(cls, view, payload[4])  # type: ignore[attr-defined]
+            return torch._C.TensorBase._make_subclass(cls, view, payload[4])
 
     def fill(self, r: Restorer, obj: Any, token: int, node: Node) -> None:
         payload = node[2]
@@ -196,7 +199,7 @@ def same_view(r: Restorer, obj: Any, node: Node) -> bool:
     if (obj.is_conj(), obj.is_neg()) != payload[7]:
         return False
     if node[3][0] is None:
-        return obj.untyped_storage().nbytes() == 0
+        return bool(obj.untyped_storage().nbytes() == 0)
     region = r.resolve(node[3][0])
     at = obj.untyped_storage().data_ptr() + obj.storage_offset() * obj.element_size()
     return bool(at == region.address + payload[0])
@@ -268,7 +271,8 @@ class SparseKind(Kind):
                 made = torch.sparse_coo_tensor(parts[0], parts[1], shape, device=device)
                 made._coalesced_(coalesced)
             else:
-                made = torch.sparse_compressed_tensor(
+                build: Any = torch.sparse_compressed_tensor
+                made = build(
                     *parts, size=shape, dtype=getattr(torch, dtype), device=device, layout=getattr(torch, layout)
                 )
             return made.requires_grad_(requires_grad)
@@ -312,7 +316,7 @@ class GeneratorKind(Kind):
     name = "torch.generator"
 
     def fits(self, r: Restorer, live: Any, token: int, node: Node) -> bool:
-        return str(live.device) == node[2][0]
+        return bool(str(live.device) == node[2][0])
 
     def allocate(self, r: Restorer, token: int, node: Node) -> Any:
         return torch.Generator(device=node[2][0])

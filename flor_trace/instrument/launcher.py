@@ -167,6 +167,12 @@ class Launcher:
         self._execute(source, path, namespace)
 
     def _run_code(self, main: ModuleType) -> None:
+        if sys.version_info >= (3, 13):  # from here on tracebacks show the lines of `-c` code
+            import linecache
+
+            text = self.target.name + "\n"
+            lines = [line + "\n" for line in text.splitlines()]
+            linecache.cache["<string>"] = (len(text), None, lines, "<string>")
         self._execute(self.target.name.encode("utf-8", "surrogateescape"), "<string>", main.__dict__)
 
     def _execute(self, source: bytes, filename: str, namespace: dict[str, object]) -> None:

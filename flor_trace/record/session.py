@@ -190,11 +190,11 @@ class RecordSession:
         live = walk(roots, self._scope, self._tokens)
         digests: set[str] = set()
         nbytes = 0
-        for token, (size, digest, _) in live.graph.buffers.items():
-            nbytes += size
-            digests.add(digest)
-            if not self.writer.has_blob(digest):
-                self.writer.put_blob(digest, bytes(live.buffer(token)))
+        for token, buffer in live.graph.buffers.items():
+            nbytes += buffer.nbytes
+            digests.add(buffer.digest)
+            if not self.writer.has_blob(buffer.digest):
+                self.writer.put_blob(buffer.digest, bytes(live.buffer(token)))
         encoded = live.graph.encode()
         graph = self._put(encoded, xxhash)
         digests.add(graph)
@@ -317,6 +317,7 @@ class RecordSession:
         self.sources.suspend()
         silence_streams()
         self._warn(f"recording stopped, the script goes on: {reason[-1]} ({' '.join(reason[-3:-1]).strip()})")
+        self.writer.stop(reason[-1])
         self.writer.close(None)
 
 

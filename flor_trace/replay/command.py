@@ -6,7 +6,9 @@ import importlib.metadata
 import json
 import os
 import pickle
+import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -154,7 +156,7 @@ def _execute(run: Run, history: History, diff: RunDiff, plan: Plan, options: Rep
     engine = LocalEngine(folder, manifest["cwd"], environment, manifest["interpreter_flags"])
     emit = as_json(sys.stdout) if options.json else as_text(sys.stdout, sys.stderr)
     recorded = list(run.events("output"))
-    merger = Merger(plan, recorded, _replaced_lines(diff).__contains__, options.show == "all", emit)
+    merger = Merger(plan, recorded, _replaced_lines(diff).__contains__, options.show == "all", _renumbering(diff), emit)
     coordinator = Coordinator(plan, engine, folder, spec, history.status, merger.completed)
     outcome = coordinator.run()
     merger.rest(outcome)
@@ -174,6 +176,21 @@ def _replaced_lines(diff: RunDiff) -> set[str]:
         for first, last in ranges:
             found.update(f"{diff.paths[module]}:{line}" for line in range(first, last + 1))
     return found
+
+
+def _renumbering(diff: RunDiff) -> Callable[[str], str]:
+    """Tracebacks and warnings tell line numbers, which inserted statements have moved."""
+    lines = {diff.paths[module]: difference.lines for module, difference in diff.modules.items() if difference.marks}
+    if not lines:
+        return lambda text: text
+    paths = "|".join(re.escape(path) for path in lines)
+    pattern = re.compile(rf'({paths})(", line |:)(\d+)')
+
+    def renumbered(match: re.Match[str]) -> str:
+        path, between, number = match.groups()
+        return f"{path}{between}{lines[path].get(int(number), int(number))}"
+
+    return lambda text: pattern.sub(renumbered, text)
 
 
 def _fail_if_failed(outcome: Outcome) -> None:

@@ -31,6 +31,7 @@ class Merger:
         plan: gives the order.
         recorded: the recorded output records, in order.
         replaced: whether a recorded output record came from a log statement that has been edited or removed since.
+        as_recorded: gives line numbers in replayed text the numbers that they had when recorded.
         show_all: print the recorded log with the new lines in their places, and not the new lines alone.
         emit: called with each record that is to be shown.
     """
@@ -41,12 +42,14 @@ class Merger:
         recorded: Sequence[Mapping[str, Any]],
         replaced: Callable[[str], bool],
         show_all: bool,
+        as_recorded: Callable[[str], str],
         emit: Callable[[Mapping[str, Any]], None],
     ) -> None:
         self._plan = plan
         self._recorded = recorded
         self._replaced = replaced
         self._show_all = show_all
+        self._as_recorded = as_recorded
         self._emit = emit
         self._next = 0
         self.verdict = OutputVerdict()
@@ -98,7 +101,7 @@ class Merger:
         expected = list(expected)
         for stream in STREAMS:
             then = "".join(o["text"] for o in expected if o["stream"] == stream).splitlines(keepends=True)
-            now = "".join(replayed[stream]).splitlines(keepends=True)
+            now = self._as_recorded("".join(replayed[stream])).splitlines(keepends=True)
             comparison = compare_output(then, now)
             self.verdict.compared += len(then)
             self.verdict.clock_lines += len(comparison.clock_dependent)

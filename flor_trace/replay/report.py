@@ -70,7 +70,9 @@ def describe_report(report: Report) -> str:
     if report.clock_lines:
         checked += f", {report.clock_lines} of them with the clock set apart"
     lines = [*report.notes]
-    if report.verdict == EXACT:
+    if report.failures:
+        lines.append(f"replay incomplete; what was replayed is {report.verdict} ({checked})")
+    elif report.verdict == EXACT:
         lines.append(f"replay exact ({checked})")
     elif report.verdict == TOLERANCE:
         lines.append(f"replay within tolerance, largest difference {report.largest:g} ({checked})")

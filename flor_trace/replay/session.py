@@ -199,7 +199,6 @@ class ReplaySession:
             return False
         activation.skipped = True
         activation.exhausted = recorded.exit == "exhausted"
-        activation.exited = True
         if self.owned:
             self.transcript.skip(begun.outputs, ref.outputs)
         return True

@@ -26,7 +26,7 @@ class Driver(Protocol):
         """Before iteration `activation.iteration` (≥ 1) takes its item; False: the activation is over."""
 
     def exited(self, activation: Activation, frame: FrameType) -> None:
-        """After exhaustion or `break`, before `else:` of a `for` has run only if it was skipped."""
+        """After exhaustion, before `else:`, or after `break`."""
 
     def left(self, activation: Activation, frame: FrameType) -> None:
         """In every case, last."""

@@ -91,6 +91,8 @@ class LoopProbe:
         frame = sys._getframe(1)
         activation = self._own(frame)
         if activation is not None:
+            if activation.exhausted:
+                self._exit(activation, frame)
             return activation.exhausted
         mark = (id(frame), self.key)
         untracked = self.runtime.fallen
@@ -100,17 +102,28 @@ class LoopProbe:
 
     def completed(self) -> bool:
         """Whether the `for` just left was exhausted, also when that was restored and not executed."""
-        activation = self._own(sys._getframe(1))
-        return activation is None or activation.exhausted
+        frame = sys._getframe(1)
+        activation = self._own(frame)
+        if activation is None:
+            return True
+        if activation.exhausted:
+            self._exit(activation, frame)
+        return activation.exhausted
 
     def exit(self) -> None:
         """Reached after exhaustion and `break` only."""
         frame = sys._getframe(1)
         activation = self._own(frame)
-        if activation is not None and self.runtime.driver is not None:
-            activation.release()
-            activation.exited = True
-            self.runtime.driver.exited(activation, frame)
+        if activation is not None:
+            self._exit(activation, frame)
+
+    def _exit(self, activation: Activation, frame: FrameType) -> None:
+        """The boundary at the exit: before `else:`, which a replay that skips the loop executes."""
+        if activation.exited or self.runtime.driver is None:
+            return
+        activation.release()
+        activation.exited = True
+        self.runtime.driver.exited(activation, frame)
 
     def leave(self) -> None:
         """End the activation, however it ended."""

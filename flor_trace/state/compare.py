@@ -14,6 +14,9 @@ from .scope import Ignore
 
 RTOL = 1e-4
 ATOL = 1e-6
+# Python's floats are double: sums of other order differ far less than single precision's.
+FLOAT_RTOL = 1e-9
+FLOAT_ATOL = 1e-12
 MAX_DIFFERENCES = 50
 # Identity of these carries no meaning: equal constants may be one object in one process and two in another.
 VALUE_KINDS = frozenset({"tuple", "frozenset", "bytes", "str", "number", "method", "builtin", "slice", "proxy", "enum"})
@@ -171,7 +174,7 @@ class _Comparer:
 
     def _numbers(self, x: complex, y: complex, link: Link, shown: tuple[str, str]) -> None:
         gap = abs(x - y)
-        within = gap <= ATOL + RTOL * abs(x)
+        within = gap <= FLOAT_ATOL + FLOAT_RTOL * abs(x)
         self._differ(link, "value", *shown, magnitude=gap if gap == gap else math.inf, numeric=within)
 
     def _refs(self, a: int, b: int, link: Link) -> None:

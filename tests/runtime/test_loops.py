@@ -239,3 +239,16 @@ for i in range(3):
 """
     _, _, runtime = run(source)
     assert runtime.loops["m:<module>:0"].ran == {"m:used", "m:late", "m:used_late"}
+
+
+@pytest.mark.parametrize(
+    "loop", ["for x in [1]:\n    pass\n", "x = 0\nwhile x < 1:\n    x += 1\n"], ids=["for", "while"]
+)
+def test_the_exit_lies_before_else(loop: str) -> None:
+    """A replay that skips the loop executes `else:`, so a snapshot at the exit must not hold its effects."""
+
+    class Order(Notes):
+        def exited(self, activation: Activation, frame: FrameType) -> None:
+            frame.f_globals["emit"]("exit")
+
+    assert run(f"{loop}else:\n    emit('else')\n", Order())[0] == ["exit", "else"]

@@ -72,6 +72,7 @@ class Restorer:
         self.registry = registry_for(scope)
         self.built: dict[int, Any] = {}
         self.claimed: set[int] = set()
+        self._found: set[int] = set()  # tokens for which an object was found outside the live graph
         self.fresh: set[int] = set()
         self.filled: set[int] = set()
         self.notes: list[str] = []
@@ -188,6 +189,24 @@ class Restorer:
         self.claimed.add(id(found))
         return found
 
+    def stand_in(self, cell: Cell, value: Any) -> None:
+        """Let a live function stand for a recorded one of the same code that nothing else stands for."""
+        if type(value) is not types.FunctionType or type(cell) is not tuple or len(cell) != 1:
+            return
+        token, node = cell[0], self.target.nodes.get(cell[0])
+        if token in self.built or token in self.matching or id(value) in self.claimed or id(value) in self._matched:
+            return
+        if node is not None and node[0] == "function" and node[2][1] == value.__code__.co_qualname:
+            self.matching[token] = value
+            self._found.add(token)
+            for inner, cell_object in zip(node[3][3:], value.__closure__ or (), strict=False):
+                if inner[0] not in self.built and inner[0] not in self.matching:
+                    self.matching[inner[0]] = cell_object
+                    self._found.add(inner[0])
+                    held = self.target.nodes[inner[0]][3][0]
+                    if held != UNSET and type(held) is tuple:
+                        self.stand_in(held, cell_object.cell_contents)
+
     def namespace(self, token: int, module: str | None) -> dict[str, Any]:
         """A module's live namespace, for a function that is built anew."""
         space = self.roots.modules.get(module or "")
@@ -297,7 +316,7 @@ class Restorer:
         if live is not None and id(live) not in self.claimed:
             before = self.live.graph.nodes.get(self._live_tokens.get(id(live), 0))
             same = before is not None and before[0] == node[0] and self._same_type(before, node)
-            if same and kind.fits(self, live, token, node):
+            if token in self._found or (same and kind.fits(self, live, token, node)):
                 self.claimed.add(id(live))
                 self._adopt_dict(live, node)
                 return live

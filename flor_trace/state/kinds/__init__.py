@@ -5,6 +5,7 @@ Every module here registers its kinds; those for torch and NumPy do so only once
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -84,18 +85,17 @@ class Registry:
 
     def refresh(self) -> None:
         """Let the adapters of libraries register that were imported since the last walk."""
-        for library in ("numpy", "torch"):
+        for library, adapter in _ADAPTERS.items():
             if library not in self.loaded and library in sys.modules:
                 module = sys.modules[library]
                 if getattr(getattr(module, "__spec__", None), "_initializing", False):
                     continue
                 self.loaded.add(library)
                 self.resolved.clear()
-                if library == "numpy":
-                    from . import numpy as adapter
-                else:
-                    from . import torch as adapter  # type: ignore[no-redef]
-                adapter.register(self)
+                importlib.import_module(f"{__name__}.{adapter}").register(self)
+
+
+_ADAPTERS = {"numpy": "numpy", "numpy.random": "numpy_random", "torch": "torch"}
 
 
 def registry_for(scope: Scope) -> Registry:

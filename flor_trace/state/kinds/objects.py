@@ -84,29 +84,36 @@ _FIXED = (
 )  # fmt: skip
 
 
-def _emit_class(w: Walker, cls: type, token: int) -> Node:
-    """Attributes that the program may set are cells; of methods, only what hangs on them."""
+def _parts(cls: type, user: bool) -> tuple[list[Any], list[str], list[Any]]:
+    """What hangs on a class for good (bases, methods), and the attributes that the program may set."""
     names: list[str] = []
-    cells: list[Cell] = []
-    fixed: list[Cell] = [w.cell(base) for base in type.__dict__["__bases__"].__get__(cls)]
-    user = w.is_user(module_of(cls))
-    if user and not isinstance(cls, enum.EnumType):
-        for name, value in list(class_dict(cls).items()):
-            kind = type(value)
-            if kind in _FIXED or name == "_abc_impl":
-                continue
-            if kind in _WRAPPERS:
-                fixed.append(w.cell(value.__func__))
-            elif kind is property:
-                fixed.extend(w.cell(part) for part in (value.fget, value.fset, value.fdel))
-            elif name.startswith("__") and name.endswith("__"):
-                if kind is types.FunctionType:
-                    fixed.append(w.cell(value))
-            else:
-                names.append(name)
-                cells.append(w.cell(value))
+    values: list[Any] = []
+    fixed: list[Any] = [*type.__dict__["__bases__"].__get__(cls)]
+    if not user or isinstance(cls, enum.EnumType):
+        return fixed, names, values
+    for name, value in list(class_dict(cls).items()):
+        kind = type(value)
+        if kind in _FIXED or name == "_abc_impl":
+            continue
+        if kind in _WRAPPERS:
+            fixed.append(value.__func__)
+        elif kind is property:
+            fixed.extend((value.fget, value.fset, value.fdel))
+        elif name.startswith("__") and name.endswith("__"):
+            if kind is types.FunctionType:
+                fixed.append(value)
+        else:
+            names.append(name)
+            values.append(value)
+    return fixed, names, values
+
+
+def _emit_class(w: Walker, cls: type, token: int) -> Node:
+    fixed, names, values = _parts(cls, w.is_user(module_of(cls)))
+    cells = tuple([w.cell(value) for value in values])
     meta = w.type_cell(type(cls)) if type(cls) is not type else None
-    return ("class", meta, (module_of(cls), qualname_of(cls)), tuple(fixed), (None, tuple(names), tuple(cells)))
+    payload = (module_of(cls), qualname_of(cls))
+    return ("class", meta, payload, tuple([w.cell(part) for part in fixed]), (None, tuple(names), cells))
 
 
 class ClassKind(Kind):
@@ -116,6 +123,14 @@ class ClassKind(Kind):
         known = r.by_name(node[2][0], node[2][1], type)
         if known is None:
             raise NotRestorable(r.path(token), f"the class {node[2][0]}.{node[2][1]} does not exist yet")
+        # the class was there all the time, only not reachable: so were its methods
+        assert node[4] is not None
+        fixed, names, values = _parts(known, r.scope.user_modules(module_of(known)))
+        here = dict(zip(names, values, strict=True))
+        pairs = list(zip(node[3], fixed, strict=False)) if len(node[3]) == len(fixed) else []
+        pairs.extend((cell, here.get(name)) for name, cell in zip(node[4][1], node[4][2], strict=True))
+        for cell, value in pairs:
+            r.stand_in(cell, value)
         return known
 
     def check(self, r: Restorer, obj: Any, token: int, node: Node) -> None:

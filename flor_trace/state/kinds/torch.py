@@ -245,6 +245,14 @@ def storage_over(region: Any) -> tuple[Any, int]:
     raise NotRestorable("memory", "a tensor's memory belongs to a library that cannot share it again")
 
 
+def bytes_of(owner: Any) -> Any:
+    """An array of the bytes of a storage or byte tensor, sharing its memory."""
+    if isinstance(owner, torch.UntypedStorage):
+        with quiet():
+            return torch.empty(0, dtype=torch.uint8).set_(owner).numpy()
+    return owner.numpy()
+
+
 def new_memory(nbytes: int, device: str) -> Any:
     """New memory for a region that tensors look at, as a storage (CPU) or a byte tensor."""
     with quiet():

@@ -39,7 +39,7 @@ def _rename(error: OSError, *names: Any) -> None:
     """Let an error carry the names that the script used."""
     if isinstance(error.filename, (str, bytes)):
         error.filename = names[0]
-        if error.filename2 is not None and len(names) > 1:
+        if len(names) > 1:
             error.filename2 = names[1]
 
 
@@ -153,12 +153,11 @@ class GuardedFiles:
     def scandir(self, path: Any = None) -> Any:
         name = self._folder(path)
         text = os.fsdecode(name)
-        key = self.overlay.key(text)
-        if self.overlay.passes(key) or (isinstance(path, int) and self.overlay.is_plain(key)):
-            return posix.scandir(path)
-        if self.overlay.is_plain(key) and (self.overlay.getcwd() == posix.getcwd() or text.startswith("/")):
-            return posix.scandir(path)
         with self.naming("." if path is None else path):
+            key = self.overlay.key(text)
+            at_home = text.startswith("/") or self.overlay.getcwd() == posix.getcwd()
+            if self.overlay.passes(key) or (self.overlay.is_plain(key) and (at_home or isinstance(path, int))):
+                return posix.scandir(path)
             names = self.overlay.names(text)
         shown = "." if path is None else name
         make: Callable[[str], Any] = os.fsencode if isinstance(name, bytes) else str
@@ -228,10 +227,9 @@ class GuardedFiles:
         follow_symlinks: bool = True,
     ) -> None:
         with self.naming(os.fspath(src), os.fspath(dst)):
+            # link(2) does not follow a final link, whatever the default of follow_symlinks suggests.
             self.overlay.link(
-                self.absolute(os.fsdecode(src), src_dir_fd),
-                self.absolute(os.fsdecode(dst), dst_dir_fd),
-                follow_symlinks,
+                self.absolute(os.fsdecode(src), src_dir_fd), self.absolute(os.fsdecode(dst), dst_dir_fd), follow=False
             )
 
     def making(self, original: Any) -> Callable[..., Any]:

@@ -82,6 +82,8 @@ class Layers:
             if part in ("", "."):
                 continue
             if part == "..":
+                if current and not self.is_folder(current):
+                    raise self.absence(current, path)
                 current = current.rpartition("/")[0]
                 continue
             current = f"{current}/{part}"
@@ -135,6 +137,10 @@ class Layers:
         entry = self.entry(key)
         return entry is not None and stat.S_ISDIR(posix.lstat(entry).st_mode)
 
+    def is_own_folder(self, key: str) -> bool:
+        """Whether the script sees a folder at `key` that is reached through no link."""
+        return self._walk(key) == key and self.is_folder(key)
+
     def look(self, path: str, follow: bool = True) -> str:
         """The physical path to `stat`; raises FileNotFoundError under the script's name."""
         key = self.key(path, follow)
@@ -142,8 +148,14 @@ class Layers:
             return path
         entry = self.entry(key)
         if entry is None:
-            raise error(errno.ENOENT, path)
+            raise self.absence(key, path)
         return entry
+
+    def absence(self, key: str, *names: str) -> OSError:
+        """The error for a key at which there is nothing, or no folder where one is needed."""
+        while key and self.entry(key) is None:
+            key = key.rpartition("/")[0]
+        return error(errno.ENOENT if not key or self.is_folder(key) else errno.ENOTDIR, *names)
 
     def names(self, path: str) -> list[str]:
         """The merged content of a folder."""
@@ -151,7 +163,7 @@ class Layers:
         if self.passes(key):
             return posix.listdir(path)
         if not self.is_folder(key):
-            raise error(errno.ENOENT if self.entry(key) is None else errno.ENOTDIR, path)
+            raise self.absence(key, path)
         return self.names_at(key)
 
     def names_at(self, key: str) -> list[str]:
@@ -166,7 +178,7 @@ class Layers:
 
     def is_plain(self, key: str) -> bool:
         """Whether a folder can be listed as it is on disk."""
-        return not self._hidden.get(key) and self.visible(key) and not lexists(self.upper(key))
+        return not self._hidden.get(key) and self.visible(key) and lexists(key) and not lexists(self.upper(key))
 
     # -- layers -------------------------------------------------------------------------------------------------------
 
@@ -174,7 +186,7 @@ class Layers:
         """Raise, under the script's `names`, where nothing can be made at `key`."""
         folder = key.rpartition("/")[0] or "/"
         if not self.is_folder(folder):
-            raise error(errno.ENOENT if self.entry(folder) is None else errno.ENOTDIR, *names)
+            raise self.absence(folder, *names)
         if not is_dir(self.upper(folder)) and not posix.access(folder, os.W_OK):
             raise error(errno.EACCES, *names)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from flor_trace.runtime.files import FileState
-from flor_trace.runtime.layers import Layers, copy, error, is_dir, make_like
+from flor_trace.runtime.layers import Layers, copy, error, is_dir, make_like, within
 from flor_trace.runtime.recorded_files import RecordedFiles
 
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
@@ -52,7 +52,7 @@ class Overlay(Layers):
             return path
         entry = self.entry(key)
         if entry is None:
-            raise error(errno.ENOENT, path)
+            raise self.absence(key, path)
         self.recorded.materialise(key)
         return entry
 
@@ -72,7 +72,7 @@ class Overlay(Layers):
         entry = self.entry(key)
         if entry is None:
             if not flags & os.O_CREAT:
-                raise error(errno.ENOENT, path)
+                raise self.absence(key, path)
             self.need_folder(key, path)
         else:
             if flags & os.O_CREAT and flags & os.O_EXCL:
@@ -97,7 +97,7 @@ class Overlay(Layers):
         if self.passes(key):
             return path
         if self.entry(key) is None:
-            raise error(errno.ENOENT, path)
+            raise self.absence(key, path)
         self.recorded.materialise(key)
         self.make_parents(key)
         self.copy_up(key)
@@ -121,7 +121,7 @@ class Overlay(Layers):
         if self.passes(key):
             return posix.unlink(path)
         if self.entry(key) is None:
-            raise error(errno.ENOENT, path)
+            raise self.absence(key, path)
         if self.is_folder(key):
             raise error(errno.EISDIR, path)
         self.erase(key)
@@ -132,7 +132,7 @@ class Overlay(Layers):
         if self.passes(key):
             return posix.rmdir(path)
         if self.entry(key) is None:
-            raise error(errno.ENOENT, path)
+            raise self.absence(key, path)
         if not self.is_folder(key):
             raise error(errno.ENOTDIR, path)
         if self.names_at(key):
@@ -145,7 +145,11 @@ class Overlay(Layers):
         if self.passes(old) or self.passes(new):
             return self._rename_across(source, target, old, new)
         if self.entry(old) is None:
-            raise error(errno.ENOENT, source, target)
+            raise self.absence(old, source, target)
+        if within(new, old) and old != new:
+            raise error(errno.EINVAL, source, target)
+        if within(old, new) and old != new:
+            raise error(errno.ENOTEMPTY, source, target)
         self.need_folder(new, source, target)
         if old == new:
             return
@@ -197,7 +201,7 @@ class Overlay(Layers):
         """As `os.link`: both names share one content in the scratch folder."""
         old, new = self.key(source, follow), self.key(path, follow=False)
         if not self.passes(old) and self.entry(old) is None:
-            raise error(errno.ENOENT, source, path)
+            raise self.absence(old, source, path)
         if self.entry(new) is not None:
             raise error(errno.EEXIST, source, path)
         physical = self.change(source, follow)
@@ -215,7 +219,7 @@ class Overlay(Layers):
             self._cwd = None
             return
         if not self.is_folder(key):
-            raise error(errno.ENOENT if self.entry(key) is None else errno.ENOTDIR, path)
+            raise self.absence(key, path)
         on_disk = self.visible(key) and is_dir(key)
         posix.chdir(key if on_disk else self.upper(key))
         self._cwd = None if on_disk else key

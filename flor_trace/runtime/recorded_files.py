@@ -108,6 +108,9 @@ class RecordedFiles:
 
     def _install_other(self, key: str, state: FileState, was_folder: bool) -> None:
         upper = self._layers.upper(key)
+        if state.kind == "absent" and not self._layers.is_own_folder(key.rpartition("/")[0] or "/"):
+            # Its folder is absent, or a link by now: whatever is at that physical path belongs to another key.
+            return
         if state.kind == "dir" and was_folder:
             self._layers.show(key)
             if self._layers.is_folder(key):

@@ -58,10 +58,9 @@ def _redirect_sockets(overlay: Overlay) -> None:
 
     config: dict[str, Any] = process.current_process()._config  # type: ignore[attr-defined]
     before = config.get("tempdir")
-    folder = str(socket_folder(Path(overlay.scratch)))
-    overlay.let_through(folder)
-    config["tempdir"] = folder
+    config["tempdir"], descriptor = socket_folder(Path(overlay.scratch))
     _restore.append(lambda: config.update(tempdir=before))
+    _restore.append(lambda: os.close(descriptor))
 
 
 def uninstall() -> None:

@@ -69,11 +69,6 @@ class Layers:
         """Whether a path is none of the overlay's business."""
         return key.startswith(self._through) or key in self._through_roots
 
-    def let_through(self, folder: str) -> None:
-        """Pass through what is below one more folder (a key)."""
-        self._through_roots |= {folder}
-        self._through += (folder + "/",)
-
     def _walk(self, path: str) -> str:
         """Resolve links component by component, as the kernel does, in the merged view."""
         current, rest, links = "", path.split("/")[::-1], 0

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import atexit
+import fcntl
 import os
-import shutil
-import tempfile
 from pathlib import Path
-
-# A socket's path may have 108 bytes, of which multiprocessing adds 18 to the folder's.
-_MAX_SOCKET_FOLDER = 85
 
 
 def offline_environment(scratch: Path) -> dict[str, str]:
@@ -35,16 +30,16 @@ def offline_environment(scratch: Path) -> dict[str, str]:
     }
 
 
-def socket_folder(scratch: Path) -> Path:
-    """A folder for the sockets of multiprocessing: in `scratch`, or where that has too long a name, one of our own.
+def socket_folder(scratch: Path) -> tuple[str, int]:
+    """A short name for a folder in `scratch` where multiprocessing can make its sockets, and the descriptor behind it.
 
-    Such a folder is removed when this process ends; the overlay has to let it through.
+    A socket's path may have 108 bytes, too few for most scratch folders; the name goes through the descriptor, and is
+    good for child processes too, for as long as this process keeps it open.
     """
-    folder = Path(os.path.realpath(scratch)) / "sockets"
-    if len(os.fsencode(folder)) <= _MAX_SOCKET_FOLDER:
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
-    made = Path(os.path.realpath(tempfile.mkdtemp(prefix="flor")))
-    owner = os.getpid()
-    atexit.register(lambda: shutil.rmtree(made, ignore_errors=True) if os.getpid() == owner else None)
-    return made
+    folder = os.path.join(os.path.realpath(scratch), "sockets")
+    os.makedirs(folder, exist_ok=True)
+    opened = os.open(folder, os.O_PATH | os.O_CLOEXEC)
+    # A high number, so that the script's own files get the descriptors that they had when recorded.
+    descriptor = fcntl.fcntl(opened, fcntl.F_DUPFD_CLOEXEC, 500)
+    os.close(opened)
+    return f"/proc/{os.getpid()}/fd/{descriptor}", descriptor

@@ -19,6 +19,7 @@ from flor_trace.errors import UsageError
 from .bottom import call_at_bottom
 from .cache import CodeCache
 from .children import guard_forks
+from .compiled import spare_compiled
 from .compiling import Compiler
 from .importer import DISGUISED, Importer
 from .interpreter import become_plain, ensure_hash_seed, interpreter_options
@@ -134,6 +135,7 @@ class Launcher:
         sys.modules["__main__"] = main
         self.importer.install()
         guard_forks(self.importer.remove)
+        spare_compiled(self.importer)
         return main
 
     def _path_entry(self) -> str | None:

@@ -230,9 +230,11 @@ class _Rewriter:
             return None
         number = scope.loop_count
         scope.loop_count += 1
-        if too_deep:
-            return None
         is_while = isinstance(node, ast.While)
+        # a pinned loop cannot be switched off, which is what a compiled function's loops must be
+        unsparing = self.no_function_probes and is_while and bool(node.orelse) and scope.qualname != "<module>"
+        if too_deep or unsparing:
+            return None
         info = LoopInfo(
             len(self.result.loops),
             key or f"{self.result.module}:{scope.qualname}:{number}",

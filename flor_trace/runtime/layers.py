@@ -134,7 +134,10 @@ class Layers:
 
     def is_own_folder(self, key: str) -> bool:
         """Whether the script sees a folder at `key` that is reached through no link."""
-        return self._walk(key) == key and self.is_folder(key)
+        try:
+            return self._walk(key) == key and self.is_folder(key)
+        except OSError:
+            return False  # links that lead nowhere or in a circle
 
     def look(self, path: str, follow: bool = True) -> str:
         """The physical path to `stat`; raises FileNotFoundError under the script's name."""

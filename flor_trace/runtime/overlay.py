@@ -199,9 +199,10 @@ class Overlay(Layers):
 
     def link(self, source: str, path: str, follow: bool = True) -> None:
         """As `os.link`: both names share one content in the scratch folder."""
-        old, new = self.key(source, follow), self.key(path, follow=False)
+        old = self.key(source, follow)
         if not self.passes(old) and self.entry(old) is None:
             raise self.absence(old, source, path)
+        new = self.key(path, follow=False)
         if self.entry(new) is not None:
             raise error(errno.EEXIST, source, path)
         physical = self.change(source, follow)

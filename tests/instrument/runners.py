@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import functools
+import importlib.util
 import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -24,16 +23,10 @@ class Outcome(NamedTuple):
     files: dict[str, bytes]
 
 
-@functools.cache
 def recorder() -> tuple[str, ...]:
-    """How to run a script recorded: by the command line tool where it works, else through the bare launcher."""
-    command = ("-m", "flor_trace", "record", "-q")
-    with tempfile.TemporaryDirectory() as folder:
-        result = subprocess.run(
-            [sys.executable, *command, "-c", "for i in range(3): pass"], cwd=folder, capture_output=True, timeout=60
-        )
-    if result.returncode == 0 and not result.stderr:
-        return command
+    """How to run a script recorded: by the command line tool, or where there is none yet through the bare launcher."""
+    if importlib.util.find_spec("flor_trace.cli") is not None:
+        return ("-m", "flor_trace", "record", "-q")
     return (str(DRIVER),)
 
 

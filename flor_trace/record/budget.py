@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 ENTRY_ALLOWANCE_SECONDS = 0.3
 # An iteration this long is worth a snapshot inside the inner loop.
 LONG_STEP_SECONDS = 0.25
+# `--every` takes no heed of cost, but loops of more iterations than this, each shorter than that, are thinned.
+MANY_ITERATIONS = 256
+SHORT_ITERATION_SECONDS = 0.002
 # Below this a loop is executed again as fast as it is restored.
 WORTH_SKIPPING_SECONDS = 0.005
 
@@ -66,7 +69,7 @@ class Budget:
         if depth > 2:
             return False
         if self.every is not None:
-            return parent is None or parent.iteration % self.every == 0
+            return parent is None or self._is_forced(parent, self.every)
         if depth == 1:
             return self.spent_on_entries < ENTRY_ALLOWANCE_SECONDS or self.credit() > self.cost
         probe = activation.probe
@@ -80,7 +83,7 @@ class Budget:
         """Whether to snapshot the head of iteration `activation.iteration`."""
         if self.every is not None:
             if depth == 1:
-                return activation.iteration % self.every == 0
+                return self._is_forced(activation, self.every)
             return depth == 2 and activation.seconds_per_iteration >= LONG_STEP_SECONDS
         if depth > 2 or (depth == 2 and activation.seconds_per_iteration < LONG_STEP_SECONDS):
             return False
@@ -93,6 +96,13 @@ class Budget:
     def exit_is_due(self, entered: bool) -> bool:
         """Whether to snapshot an exit: always where the entry was, since each is useless without the other."""
         return entered
+
+    def _is_forced(self, activation: Activation, every: int) -> bool:
+        """Every N-th iteration; of many short ones (reading a file line by line) only the first few hundred, then few."""
+        iteration = activation.iteration
+        if iteration > MANY_ITERATIONS and activation.seconds_per_iteration < SHORT_ITERATION_SECONDS:
+            every *= MANY_ITERATIONS
+        return iteration % every == 0
 
     def _affords(self, price: float) -> bool:
         if self.credit() >= price * self.cost:

@@ -20,7 +20,7 @@ from flor_trace.runtime import initial
 from flor_trace.runtime.engine import Runtime
 from flor_trace.runtime.files import FileTracker
 from flor_trace.runtime.native import LIBRARIES as NATIVE_LIBRARIES
-from flor_trace.runtime.output import record_streams
+from flor_trace.runtime.output import Streams
 from flor_trace.runtime.probes import ProbeFactory
 from flor_trace.runtime.sources import Sources
 from flor_trace.store import writer as store
@@ -52,10 +52,10 @@ def record(kind: str, name: str, args: list[str], options: RecordOptions) -> int
         **_circumstances(kind, name, args, options, seed, environment),
     )
     sources = Sources("record")
-    files = FileTracker(writer.put_blob, ignore=(os.path.abspath(options.store),))
-    session = RecordSession(
-        runtime, writer, Budget(options.overhead, options.every, perf_counter), sources, files, _warn
-    )
+    files = FileTracker(writer.put_blob, ignore=(os.path.abspath(options.store), default_folder()))
+    streams = Streams()
+    budget = Budget(options.overhead, options.every, perf_counter)
+    session = RecordSession(runtime, writer, budget, sources, files, streams, _warn)
     hooks = RecordHooks(runtime, ProbeFactory(runtime, sources.clock), writer)
     importer = _importer(hooks, options)
     for library in initial.LIBRARIES:
@@ -63,7 +63,7 @@ def record(kind: str, name: str, args: list[str], options: RecordOptions) -> int
     for library in NATIVE_LIBRARIES:
         importer.on_import(library, lambda library=library: files.imported(library))  # type: ignore[misc]
     os.register_at_fork(after_in_child=session.forked)
-    record_streams(session.wrote)
+    streams.record(session.wrote)
     files.start()
     runtime.driver = session
 

@@ -7,6 +7,7 @@ from types import FrameType
 
 from flor_trace.runtime.engine import Runtime
 from flor_trace.runtime.frames import LiveFrame, read_locals, user_frames
+from flor_trace.runtime.offline import TRACKER_VARIABLES
 from flor_trace.state import FrameRoot, Roots, library
 
 
@@ -18,10 +19,12 @@ def collect_roots(runtime: Runtime, frame: FrameType | None) -> tuple[Roots, lis
         for name in sorted(runtime.user_modules)
         if (module := sys.modules.get(name)) is not None
     }
+    values = library.capture()
+    values["environ"] = {k: v for k, v in values["environ"].items() if k not in TRACKER_VARIABLES}
     roots = Roots(
         modules=modules,
         frames=[FrameRoot(live.name, read_locals(live.frame)) for live in frames],
-        library=library.capture(),
+        library=values,
         extra={},
         codes=[live.frame.f_code for live in frames],
     )

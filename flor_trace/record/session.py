@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from flor_trace.runtime.engine import Runtime
 from flor_trace.runtime.loops import Activation
-from flor_trace.runtime.output import calling_line, silence_streams
+from flor_trace.runtime.output import Streams, calling_line
 from flor_trace.runtime.position import END_OF_RUN, EXIT, Boundary
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ class RecordSession:
         budget: Budget,
         sources: Sources,
         files: FileTracker,
+        streams: Streams,
         warn: Callable[[str], None],
     ) -> None:
         self.runtime = runtime
@@ -47,6 +48,7 @@ class RecordSession:
         self.files = files
         self.outputs = 0
         self.snapshots = 0
+        self._streams = streams
         self._warn = warn
         self._tokens: TokenTable | None = None
         self._scope: Scope
@@ -285,14 +287,14 @@ class RecordSession:
         except Exception:
             self._fail()
         self._stopped = True
-        silence_streams()
+        self._streams.release()
         self.writer.close(status)
 
     def forked(self) -> None:
         """In a forked child: nothing of ours goes on."""
         self._stopped = True
         self.runtime.disable()
-        silence_streams()
+        self._streams.release()
 
     def summary(self) -> str:
         """One line for the user at the end."""
@@ -315,7 +317,7 @@ class RecordSession:
         reason = traceback.format_exc(limit=-2).strip().splitlines()
         self.runtime.disable()
         self.sources.suspend()
-        silence_streams()
+        self._streams.release()
         self._warn(f"recording stopped, the script goes on: {reason[-1]} ({' '.join(reason[-3:-1]).strip()})")
         self.writer.stop(reason[-1])
         self.writer.close(None)

@@ -127,15 +127,31 @@ def _check_replayable(run: Run, history: History) -> None:
 
 def _plan(history: History, diff: RunDiff, options: ReplayOptions) -> Plan:
     probes = [
-        Probe(statement.function, tuple(statement.enclosing_loops), bool(statement.carried_names))
-        for _, statement in diff.hindsight
+        Probe(statement.function, tuple(statement.enclosing_loops), frozenset(statement.carried) | leftovers)
+        for (_, statement), leftovers in zip(diff.hindsight, _read_behind(diff), strict=True)
     ]
     iterations = None
     if options.iterations is not None:
         first, last = options.iterations
         iterations = (first or 0, last)
     workers = options.workers or os.cpu_count() or 1
-    return make_plan(history, probes, workers, iterations)
+    return make_plan(history, probes, workers, iterations, options.init)
+
+
+def _read_behind(diff: RunDiff) -> list[frozenset[str]]:
+    """For each hindsight statement: the loops that it must have been executed in to the end, because a hindsight
+    statement behind them reads what it has bound there."""
+    statements = diff.hindsight
+    found: list[frozenset[str]] = []
+    for module, binder in statements:
+        loops: set[str] = set()
+        for other_module, reader in statements:
+            if (other_module, reader.function) != (module, binder.function):
+                continue
+            if (binder.binds - binder.rebinds) & reader.reads:
+                loops.update(set(binder.enclosing_loops) - set(reader.enclosing_loops))
+        found.append(frozenset(loops))
+    return found
 
 
 def _execute(run: Run, history: History, diff: RunDiff, plan: Plan, options: ReplayOptions) -> int:
@@ -158,10 +174,15 @@ def _execute(run: Run, history: History, diff: RunDiff, plan: Plan, options: Rep
     recorded = list(run.events("output"))
     merger = Merger(plan, recorded, _replaced_lines(diff).__contains__, options.show == "all", _renumbering(diff), emit)
     coordinator = Coordinator(plan, engine, folder, spec, history.status, merger.completed)
-    outcome = coordinator.run()
+    try:
+        outcome = coordinator.run()
+    except KeyboardInterrupt:
+        raise ReplayFailed(f"interrupted; what was produced so far is above and in {folder}") from None
     merger.rest(outcome)
     report = Report.of(outcome, merger.verdict, diff)
     (folder / "report.json").write_text(json.dumps(report.as_json()))
+    if options.json:
+        print(json.dumps({"report": report.as_json()}))
     _say(describe_report(report))
     _fail_if_failed(outcome)
     return DIVERGED_STATUS if report.verdict == "diverged" else EXACT_STATUS
@@ -195,7 +216,7 @@ def _renumbering(diff: RunDiff) -> Callable[[str], str]:
 
 def _fail_if_failed(outcome: Outcome) -> None:
     if outcome.failures:
-        raise ReplayFailed("; ".join(outcome.failures))
+        raise ReplayFailed("; ".join(dict.fromkeys(outcome.failures)))
 
 
 def _say(text: str) -> None:

@@ -100,14 +100,20 @@ class Merger:
     def _compare(self, expected: Iterable[Mapping[str, Any]], replayed: Mapping[str, list[str]]) -> None:
         expected = list(expected)
         for stream in STREAMS:
-            then = "".join(o["text"] for o in expected if o["stream"] == stream).splitlines(keepends=True)
-            now = self._as_recorded("".join(replayed[stream])).splitlines(keepends=True)
+            then = _lines("".join(o["text"] for o in expected if o["stream"] == stream))
+            now = _lines(self._as_recorded("".join(replayed[stream])))
             comparison = compare_output(then, now)
             self.verdict.compared += len(then)
             self.verdict.clock_lines += len(comparison.clock_dependent)
             pair = comparison.first_difference
             if pair is not None:
                 self.verdict.differences.append(f"{stream}: recorded {pair.recorded!r}, replayed {pair.replayed!r}")
+
+
+def _lines(text: str) -> list[str]:
+    """The lines with their ends; `str.splitlines` would split at carriage returns and form feeds too."""
+    *whole, rest = text.split("\n")
+    return [line + "\n" for line in whole] + ([rest] if rest else [])
 
 
 def as_text(stdout: TextIO, stderr: TextIO) -> Callable[[Mapping[str, Any]], None]:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from flor_trace.errors import UsageError
+from flor_trace.replay.carry import CALLER
 from flor_trace.replay.history import ActivationKey, History, RecordedActivation
 from flor_trace.runtime.position import EXIT, Boundary
 
@@ -49,6 +50,8 @@ class Plan:
         units: in the order of the transcript.
         probed: names of the loops that contain a hindsight statement.
         run_all: no loop is skipped (there is no hindsight statement: the replay verifies the run).
+        init: how a worker gets to its first iteration: "jump" to its snapshot, "weak" (to the snapshot before it, executing
+            the rest) or "strong" (through all iterations before it, skipping the loops in them); Flor's two modes.
         sequential: state made by hindsight statements flows between iterations, so that nothing is jumped over.
         seconds: estimated wall time.
     """
@@ -59,6 +62,7 @@ class Plan:
     run_all: bool
     sequential: bool
     workers: int
+    init: str = "jump"
     seconds: float = 0.0
     notes: list[str] = field(default_factory=list)
 
@@ -76,11 +80,15 @@ class Plan:
 
 @dataclass(frozen=True)
 class Probe:
-    """Where a hindsight statement stands: its function and the recorded loops around it in that function."""
+    """Where a hindsight statement stands: its function and the recorded loops around it in that function.
+
+    `carried` names the loops between whose iterations it keeps state, `CALLER` among them if that may be any loop from
+    which its function is called.
+    """
 
     function: str
     loops: tuple[str, ...]
-    carried: bool = False
+    carried: frozenset[str] = frozenset()
 
 
 def make_plan(
@@ -88,6 +96,7 @@ def make_plan(
     probes: Iterable[Probe],
     workers: int,
     iterations: tuple[int, int | None] | None = None,
+    init: str = "jump",
 ) -> Plan:
     """Decide what a replay does.
 
@@ -96,6 +105,7 @@ def make_plan(
         probes: the hindsight statements.
         workers: how many processes may be used, at least 1.
         iterations: restrict the partitioned loops to `[first, last)`.
+        init: see `Plan`.
 
     Raises:
         UsageError: `iterations` selects nothing.
@@ -103,12 +113,10 @@ def make_plan(
     probes = list(probes)
     probed = probed_loops(history, probes)
     run_all = not probes
-    sequential = any(p.carried for p in probes)
+    partitions = _partitions(history, None, lambda a: run_all or a.loop in probed)
+    sequential = _carries(history, probes, partitions)
     if sequential:
         workers = 1
-    partitions = [
-        a for a in _partitions(history, None, lambda a: run_all or a.loop in probed)
-    ]  # fmt: skip
     units = _units(history, partitions, workers)
     if iterations is not None:
         units = _restrict(units, partitions, iterations)
@@ -120,6 +128,7 @@ def make_plan(
         run_all=run_all,
         sequential=sequential,
         workers=max(1, min(workers, segments)),
+        init=init,
     )
     plan.seconds = _estimate(history, plan)
     if sequential:
@@ -127,6 +136,19 @@ def make_plan(
             "a hindsight statement keeps state from one iteration to the next, so the run is replayed in one piece"
         )
     return plan
+
+
+def _carries(history: History, probes: list[Probe], partitions: list[RecordedActivation]) -> bool:
+    """Whether hindsight state flows between iterations that a replay could jump over."""
+    jumped: set[str] = set()
+    for activation in partitions:
+        jumped.add(activation.loop)
+        parent = activation.parent
+        while parent is not None:
+            jumped.add(parent[0])
+            outer = history.activations.get(parent[:2])
+            parent = outer.parent if outer else None
+    return any(p.carried and (CALLER in p.carried or not jumped.isdisjoint(p.carried)) for p in probes)
 
 
 def probed_loops(history: History, probes: Iterable[Probe]) -> set[str]:

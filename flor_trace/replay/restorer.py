@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from types import FrameType
@@ -13,6 +14,7 @@ from flor_trace.record.roots import collect_roots
 from flor_trace.replay.history import SnapshotRef
 from flor_trace.runtime.engine import Runtime
 from flor_trace.runtime.frames import LiveFrame, surplus_locals, write_locals
+from flor_trace.runtime.offline import TRACKER_VARIABLES
 from flor_trace.state import Graph, Ignore, Scope, TokenTable, compare, walk
 from flor_trace.state import Restorer as StateRestorer
 
@@ -87,6 +89,7 @@ class Restorer:
             )
             differences.insert(0, what)
             verdict = DIVERGED
+            self.sources.mismatches.clear()
         return Check(str(ref.at), verdict, comparison.largest, differences)
 
     def restore(
@@ -106,6 +109,8 @@ class Restorer:
         roots, frames = collect_roots(self.runtime, frame)
         target = Graph.decode(self._read_blob(ref.graph))
         ignore = self._ignore(frames)
+        kept = {name: os.environ[name] for name in TRACKER_VARIABLES if name in os.environ}
+        target.library["environ"] = {**target.library["environ"], **kept}
         live_state = walk(roots, self._scope, self._tokens)
         planned = StateRestorer(target, self._matching, roots, self._scope, self._read_blob, ignore, live_state).plan()
         self._check_frames(frames, planned.frame_names())

@@ -174,8 +174,10 @@ class ReplaySession:
         unit = self.unit
         assert unit is not None
         key = (activation.probe.key, activation.entry)
-        between = [h for h in self.history.heads(key) if activation.iteration < h <= unit.start]
-        for head in reversed([] if self.plan.sequential else between):
+        last = unit.start if self.plan.init == "jump" else unit.start - 1
+        between = [h for h in self.history.heads(key) if activation.iteration < h <= last]
+        executes_all = self.plan.sequential or self.plan.init == "strong"
+        for head in reversed([] if executes_all else between):
             ref = self.history.snapshots[Boundary(*key, head)]
             try:
                 self._restore(ref, frame, lambda head=head: activation.advance_to(head))  # type: ignore[misc]

@@ -28,7 +28,8 @@ from flor_trace.runtime.engine import Runtime
 from flor_trace.runtime.files import FileState
 from flor_trace.runtime.hindsight import HindsightProbe
 from flor_trace.runtime.native import LIBRARIES as NATIVE_LIBRARIES
-from flor_trace.runtime.output import replay_streams, serve_terminal_size
+from flor_trace.runtime.offline import tracker_environment
+from flor_trace.runtime.output import Streams, serve_terminal_size
 from flor_trace.runtime.overlay import Overlay
 from flor_trace.runtime.probes import ProbeFactory
 from flor_trace.runtime.sources import Sources
@@ -76,7 +77,7 @@ class Worker:
     def run(self) -> None:
         """Execute the script; returns to the interpreter for its ordinary shutdown."""
         manifest = self._run.manifest
-        _restore_environment(manifest["env"])
+        _restore_environment({**manifest["env"], **tracker_environment(Path(self._spec["overlay"]))})
         self._install_files({})
         probes = ProbeFactory(self._runtime, self._sources.clock, self._history.demoted)
         hooks = ReplayHooks(self._runtime, probes, self._diff, self._hindsight)
@@ -86,7 +87,7 @@ class Worker:
             importer.on_import(library, lambda args=(library, value): initial.apply_initial_rng(*args))  # type: ignore[misc]
         for library in (*NATIVE_LIBRARIES, "sqlite3"):
             importer.on_import(library, lambda library=library: guard.imported(library))  # type: ignore[misc]
-        replay_streams(self._session.wrote, manifest["tty"])
+        Streams().replay(self._session.wrote, manifest["tty"])
         serve_terminal_size(manifest["terminal"])
         guard.install(self._overlay)
         self._runtime.driver = self._session

@@ -71,10 +71,9 @@ class Runtime:
 
     def rearm(self) -> None:
         """Let every function report again: the set of active loops is about to change."""
-        hit = self.hit
+        hit, self.hit = self.hit, []  # another thread may add to it meanwhile
         for probe in hit:
             probe.cold = True
-        hit.clear()
 
     def disable(self) -> None:
         """Turn every probe off for good (a forked child, or recording that failed)."""

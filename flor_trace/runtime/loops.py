@@ -292,7 +292,11 @@ class Activation:
             remaining = length_hint(self._items)
             self.iteration += min(max(self._remaining - remaining, 0), self.size)
             self._remaining = remaining
-            return remaining == 0
+            if remaining == 0:
+                # Only an iterator that has been asked in vain is exhausted for good, also if its list grows later.
+                next(self._items, None)  # type: ignore[call-overload]
+                return True
+            return False
         self.iteration += self.size
         return False
 

@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 
 
-def offline_environment(scratch: Path) -> dict[str, str]:
-    """Variables that keep experiment trackers and compilers from their servers and from the user's folders."""
+def tracker_environment(scratch: Path) -> dict[str, str]:
+    """Variables that keep experiment trackers from their servers and from the user's folders."""
     trackers = Path(scratch) / "trackers"
     return {
         "WANDB_MODE": "offline",
@@ -23,11 +23,22 @@ def offline_environment(scratch: Path) -> dict[str, str]:
         "NEPTUNE_MODE": "offline",
         "SWANLAB_MODE": "offline",
         "HF_HUB_DISABLE_TELEMETRY": "1",
+    }
+
+
+def offline_environment(scratch: Path) -> dict[str, str]:
+    """Variables for trackers, and for compilers, where the kernel keeps them from the user's folders."""
+    return {
+        **tracker_environment(scratch),
         # Compilers are other programs: what they read and write must be where both see it.
         "TORCHINDUCTOR_CACHE_DIR": str(Path(scratch) / "compiled" / "inductor"),
         "TRITON_CACHE_DIR": str(Path(scratch) / "compiled" / "triton"),
         "TORCH_EXTENSIONS_DIR": str(Path(scratch) / "compiled" / "extensions"),
     }
+
+
+TRACKER_VARIABLES = frozenset(tracker_environment(Path()))
+"""Never part of a snapshot: replay sets them otherwise than they were recorded."""
 
 
 def socket_folder(scratch: Path) -> tuple[str, int]:

@@ -1,4 +1,4 @@
-"""Standard streams that behave as Python's own and tell a listener what the script writes."""
+"""What the script writes to its standard streams, overheard."""
 
 from __future__ import annotations
 
@@ -6,117 +6,83 @@ import errno
 import io
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from types import FrameType
-from typing import Protocol, TextIO
+from typing import Any
 
 Listener = Callable[[str, str], None]
 """Called with the stream's name (`stdout`, `stderr`) and the text of one write."""
 
 
-class StreamTraits(Protocol):
-    """What a script can ask of a standard stream."""
-
-    encoding: str
-    errors: str | None
+_Undo = Callable[[], None]
 
 
-class RecordedStream(io.TextIOWrapper):
-    """Writes through to the real stream and tells the listener."""
+class Streams:
+    """`sys.stdout` and `sys.stderr`, overheard.
 
-    mode = "w"
-    listener: Listener | None = None
-    label = ""
+    Each stays the very object that Python made: only its `write` gets a stand-in, as an attribute of the instance, which
+    `print`, `writelines` and handlers that hold the stream all find. So its type, buffering, descriptor and end are
+    Python's own.
+    """
 
-    def write(self, text: str, /) -> int:
-        """As `TextIOWrapper.write`."""
-        count = super().write(text)
-        if self.listener is not None:
-            self.listener(self.label, text)
+    def __init__(self) -> None:
+        self._undo: list[_Undo] = []
+
+    def record(self, listener: Listener) -> None:
+        """Tell `listener` what is written, beside writing it."""
+        for label, stream in _plain_streams():
+            self._set(stream, "write", _overheard(stream.write, label, listener))
+
+    def replay(self, listener: Listener, tty: Mapping[str, bool]) -> None:
+        """Tell `listener` what is written, instead of writing it; `isatty` answers as recorded."""
+        for label, stream in _plain_streams():
+            self._set(stream, "write", _diverted(label, listener))
+            self._set(stream, "isatty", lambda answer=tty.get(label, False): answer)
+            self._set(stream.buffer, "write", _diverted_bytes(label, stream.encoding, listener))
+
+    def release(self) -> None:
+        """Let the streams be plain again (the end of the run, or a forked child)."""
+        while self._undo:
+            self._undo.pop()()
+
+    def _set(self, owner: Any, name: str, value: object) -> None:
+        setattr(owner, name, value)
+        self._undo.append(lambda: vars(owner).pop(name, None) and None)
+
+
+def _plain_streams() -> Iterator[tuple[str, io.TextIOWrapper]]:
+    for label in ("stdout", "stderr"):
+        stream = getattr(sys, label)
+        if type(stream) is io.TextIOWrapper:
+            yield label, stream
+
+
+def _overheard(write: Callable[[str], int], label: str, listener: Listener) -> Callable[[str], int]:
+    def overheard_write(text: str, /) -> int:
+        count = write(text)
+        listener(label, text)
         return count
 
+    return overheard_write
 
-class ReplayedStream(io.TextIOWrapper):
-    """Gives everything to the listener and nothing to the terminal; `isatty` answers as recorded."""
 
-    mode = "w"
-    listener: Listener | None = None
-    label = ""
-    was_a_tty = False
-
-    def write(self, text: str, /) -> int:
-        """Hand `text` to the listener."""
+def _diverted(label: str, listener: Listener) -> Callable[[str], int]:
+    def diverted_write(text: str, /) -> int:
         if not isinstance(text, str):
             raise TypeError(f"write() argument must be str, not {type(text).__name__}")
-        if self.listener is not None:
-            self.listener(self.label, text)
+        listener(label, text)
         return len(text)
 
-    def isatty(self) -> bool:
-        """As it was when recorded."""
-        return self.was_a_tty
+    return diverted_write
 
 
-class ListeningRaw(io.RawIOBase):
-    """Behind a replayed stream's `.buffer`: bytes written past the text layer reach the listener too."""
-
-    def __init__(self, label: str, encoding: str, listener: Listener, descriptor: int) -> None:
-        self.name = f"<{label}>"
-        self.mode = "wb"
-        self._label = label
-        self._encoding = encoding
-        self._listener = listener
-        self._descriptor = descriptor
-
-    def writable(self) -> bool:
-        """Always."""
-        return True
-
-    def fileno(self) -> int:
-        """The descriptor of the real stream (in a worker: a file in its scratch folder)."""
-        return self._descriptor
-
-    def write(self, data: object, /) -> int:
-        """Hand the bytes, decoded, to the listener."""
-        view = memoryview(data)  # type: ignore[arg-type]
-        self._listener(self._label, bytes(view).decode(self._encoding, "replace"))
+def _diverted_bytes(label: str, encoding: str, listener: Listener) -> Callable[[Any], int]:
+    def diverted_write(data: Any, /) -> int:
+        view = memoryview(data)
+        listener(label, bytes(view).decode(encoding, "replace"))
         return view.nbytes
 
-
-def record_streams(listener: Listener) -> None:
-    """Replace `sys.stdout` and `sys.stderr` by streams that tell the listener.
-
-    The old wrapper is detached, so that one object alone owns (and finally flushes) the buffer.
-    """
-    for label in ("stdout", "stderr"):
-        plain = getattr(sys, label)
-        if type(plain) is not io.TextIOWrapper:
-            continue
-        traits = dict(
-            encoding=plain.encoding,
-            errors=plain.errors,
-            newline="\n",
-            line_buffering=plain.line_buffering,
-            write_through=plain.write_through,
-        )
-        stream = RecordedStream(plain.detach(), **traits)  # type: ignore[arg-type]
-        stream.label = label
-        stream.listener = listener
-        _install(label, stream)
-
-
-def replay_streams(listener: Listener, tty: dict[str, bool]) -> None:
-    """Replace `sys.stdout` and `sys.stderr` by streams whose text goes to the listener only."""
-    for descriptor, label in ((1, "stdout"), (2, "stderr")):
-        plain = getattr(sys, label)
-        raw = ListeningRaw(label, plain.encoding, listener, descriptor)
-        stream = ReplayedStream(
-            io.BufferedWriter(raw), encoding=plain.encoding, errors=plain.errors, newline="\n", line_buffering=True
-        )
-        stream.label = label
-        stream.listener = listener
-        stream.was_a_tty = tty.get(label, False)
-        _install(label, stream)
+    return diverted_write
 
 
 def serve_terminal_size(recorded: list[int] | None) -> None:
@@ -130,13 +96,6 @@ def serve_terminal_size(recorded: list[int] | None) -> None:
     os.get_terminal_size = get_terminal_size
 
 
-def silence_streams() -> None:
-    """Stop telling the listener (a forked child, or recording that has ended)."""
-    for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
-        if isinstance(stream, RecordedStream | ReplayedStream):
-            stream.listener = None
-
-
 def calling_line(frame: FrameType | None, user_files: set[str]) -> str:
     """`file:line` of the innermost user code in the stack of `frame`, "" if there is none."""
     while frame is not None:
@@ -144,8 +103,3 @@ def calling_line(frame: FrameType | None, user_files: set[str]) -> str:
             return f"{frame.f_code.co_filename}:{frame.f_lineno}"
         frame = frame.f_back
     return ""
-
-
-def _install(label: str, stream: TextIO) -> None:
-    setattr(sys, label, stream)
-    setattr(sys, f"__{label}__", stream)

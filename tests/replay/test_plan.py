@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from flor_trace.errors import UsageError
+from flor_trace.replay.carry import CALLER
 from flor_trace.replay.history import History
 from flor_trace.replay.plan import AFTER, PROLOGUE, SEGMENT, Plan, Probe, make_plan, probed_loops
 
@@ -96,9 +97,19 @@ def test_one_worker_needs_no_jumps() -> None:
 
 
 def test_carried_state_is_replayed_in_one_piece() -> None:
-    plan = make_plan(History.read(FakeRun()), [Probe("__main__:main", (MAIN,), carried=True)], workers=4)
+    plan = make_plan(History.read(FakeRun()), [Probe("__main__:main", (MAIN,), carried=frozenset({MAIN}))], workers=4)
     assert plan.sequential and plan.workers == 1
     assert kinds(plan) == [(PROLOGUE, 0, None), (SEGMENT, 0, None), (AFTER, 0, None)]
+
+
+def test_state_carried_within_an_inner_loop_does_not_hinder_jumps() -> None:
+    probe = Probe("__main__:train", (INNER,), carried=frozenset({INNER}))
+    assert not make_plan(History.read(FakeRun()), [probe], workers=4).sequential
+
+
+def test_state_that_may_be_carried_by_any_caller_does() -> None:
+    probe = Probe("__main__:train", (INNER,), carried=frozenset({CALLER}))
+    assert make_plan(History.read(FakeRun()), [probe], workers=4).sequential
 
 
 def test_a_loop_without_probes_is_not_divided() -> None:

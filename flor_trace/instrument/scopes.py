@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ast
 
-_TIME = "time time_ns perf_counter perf_counter_ns monotonic monotonic_ns process_time process_time_ns thread_time"
+_TIME = "time time_ns perf_counter perf_counter_ns monotonic monotonic_ns process_time process_time_ns thread_time thread_time_ns"
+_CLOCK = "clock_gettime clock_gettime_ns"
 _DATE = "now utcnow today default_timer localtime gmtime ctime strftime"
-_ENTROPY = "urandom uuid1 uuid4 token_hex token_bytes getrandbits"
-CLOCK_NAMES = frozenset(f"{_TIME} {_DATE} {_ENTROPY}".split())
+_ENTROPY = "urandom getrandom uuid1 uuid4 token_hex token_bytes token_urlsafe getrandbits randbelow randbits"
+_GENERATORS = "Random seed default_rng RandomState SeedSequence PCG64 PCG64DXSM MT19937 Philox SFC64"
+CLOCK_NAMES = frozenset(f"{_TIME} {_CLOCK} {_DATE} {_ENTROPY} {_GENERATORS}".split())
 """Last names of callees that may read a clock or an entropy source; the probe looks at the object itself."""
 
 _CLOCK_MODULES = frozenset({"time", "timeit", "datetime", "os", "uuid", "secrets", "random"})

@@ -51,7 +51,7 @@ class RecordSession:
         self._streams = streams
         self._warn = warn
         self._tokens: TokenTable | None = None
-        self._scope: Scope
+        self._scope: Scope | None = None
         self._reported: dict[str, int] = {}
         self._output: dict[str, Any] | None = None
         self._initial_files: dict[str, FileState] = {}
@@ -124,10 +124,15 @@ class RecordSession:
     # -- what the streams tell ----------------------------------------------------------------------------------
 
     def wrote(self, stream: str, text: str) -> None:
-        """The script has written `text`; writes from one line at one position are joined."""
-        if self._stopped:
-            return
-        line = calling_line(sys._getframe(2), self.runtime.user_files)
+        """The script has written `text`; never raises into it."""
+        if not self._stopped:
+            try:
+                self._note_output(stream, text, calling_line(sys._getframe(1), self.runtime.user_files))
+            except Exception:
+                self._fail()
+
+    def _note_output(self, stream: str, text: str, line: str) -> None:
+        """Writes from one line at one position are joined."""
         at = self.runtime.position()
         pending = self._output
         if (
@@ -184,7 +189,7 @@ class RecordSession:
         from flor_trace.record.roots import collect_roots
         from flor_trace.state import Scope, TokenTable, walk
 
-        if self._tokens is None:
+        if self._tokens is None or self._scope is None:
             self._tokens = TokenTable()
             self._scope = Scope(self.runtime.user_modules.__contains__)
         self._flush_output()
@@ -289,6 +294,8 @@ class RecordSession:
         self._stopped = True
         self._streams.release()
         self.writer.close(status)
+        # What is known about the script's classes would keep its globals alive through the interpreter's teardown.
+        self._tokens = self._scope = None
 
     def forked(self) -> None:
         """In a forked child: nothing of ours goes on."""

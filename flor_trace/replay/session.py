@@ -224,7 +224,7 @@ class ReplaySession:
             return
         runtime = self.runtime
         new = runtime.hindsight[0] if runtime.hindsight else HINDSIGHT_NONE
-        line = calling_line(sys._getframe(2), runtime.user_files)
+        line = calling_line(sys._getframe(1), runtime.user_files)
         self.transcript.write(stream, text, new, [list(p) for p in runtime.position()], line)
 
     def finish(self, status: int) -> None:

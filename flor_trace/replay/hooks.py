@@ -11,7 +11,7 @@ from flor_trace.runtime.engine import Runtime
 from flor_trace.runtime.probes import ProbeFactory
 
 if TYPE_CHECKING:
-    from flor_trace.instrument.rewrite import RewrittenInfo
+    from flor_trace.instrument.infos import RewrittenInfo
 
 
 class ReplayHooks:

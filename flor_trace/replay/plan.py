@@ -199,22 +199,14 @@ def _units(history: History, partitions: list[RecordedActivation], workers: int)
             begin = history.snapshots[Boundary(*key, start)]
             finish = history.snapshots[Boundary(*key, end)] if end is not None else exit_ref
             seconds = activation.seconds if end is None else activation.seconds_until(end)
-            units.append(
-                Unit(
-                    len(units), SEGMENT, number, start, end,
-                    (begin.outputs, finish.outputs if finish else None),
-                    seconds - activation.seconds_until(start),
-                )  # fmt: skip
-            )
+            outputs = (begin.outputs, finish.outputs if finish else None)
+            seconds -= activation.seconds_until(start)
+            units.append(Unit(len(units), SEGMENT, number, start, end, outputs, seconds))
         if activation.exit in ("exhausted", "break"):
             following = partitions[number + 1] if number + 1 < len(partitions) else None
             next_ref = history.snapshots[Boundary(*following.key, 0)] if following else None
-            units.append(
-                Unit(
-                    len(units), AFTER, number,
-                    outputs=(exit_ref.outputs if exit_ref else -1, next_ref.outputs if next_ref else None),
-                )  # fmt: skip
-            )
+            outputs = (exit_ref.outputs if exit_ref else -1, next_ref.outputs if next_ref else None)
+            units.append(Unit(len(units), AFTER, number, outputs=outputs))
     return units
 
 
@@ -257,12 +249,8 @@ def _restrict(
             continue
         until = unit.end if end == (total if unit.end is None else unit.end) else end
         whole = start == unit.start and until == unit.end
-        kept.append(
-            Unit(
-                len(kept), SEGMENT, unit.partition, start, until,
-                unit.outputs if whole else (-1, None), unit.seconds,
-            )  # fmt: skip
-        )
+        outputs = unit.outputs if whole else (-1, None)
+        kept.append(Unit(len(kept), SEGMENT, unit.partition, start, until, outputs, unit.seconds))
     if not kept:
         most = max((a.iterations for a in partitions), default=0)
         raise UsageError(

@@ -79,9 +79,8 @@ def describe_report(report: Report) -> str:
     else:
         lines.append(f"replay diverged {report.first} ({checked})")
         if report.hindsight:
-            lines.append(
-                f"if the recording replays exactly without them, these statements changed the state or its course: {', '.join(report.hindsight)}"
-            )
+            where = ", ".join(report.hindsight)
+            lines.append(f"if the recording replays exactly without them, these changed the state or its course: {where}")
     return "\nflor_trace: ".join(lines)
 
 

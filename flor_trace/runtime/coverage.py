@@ -11,7 +11,7 @@ class FunctionProbe:
     A function is cold again whenever a loop is entered or left, so each set of active loops sees it once.
     """
 
-    __slots__ = ("cold", "key", "_runtime")
+    __slots__ = ("_runtime", "cold", "key")
 
     def __init__(self, runtime: Runtime, key: str) -> None:
         self._runtime = runtime

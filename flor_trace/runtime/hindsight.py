@@ -17,7 +17,7 @@ class HindsightProbe:
         apply: sets it again.
     """
 
-    __slots__ = ("index", "_runtime", "_capture", "_apply", "_kept")
+    __slots__ = ("_apply", "_capture", "_kept", "_runtime", "index")
 
     def __init__(
         self, runtime: Runtime, index: int, capture: Callable[[], object], apply: Callable[[object], None]

@@ -8,12 +8,13 @@ from itertools import chain, islice, repeat
 from operator import length_hint
 from time import perf_counter
 from types import FrameType
+from typing import Any
 
 from flor_trace.runtime.engine import Runtime
 
 # Iterators whose length hint is exact at any moment: 0 means that the next item does not exist. (A dict's or set's
 # hint is also 0 after a change of size, where iteration has to raise.)
-_SIZED_ITERATORS = frozenset(type(iter(c)) for c in ([], (), "", b""))
+_SIZED_ITERATORS = frozenset(type(items) for items in (iter([]), iter(()), iter(""), iter(b"")))
 _RANGE_ITERATOR = type(iter(range(0)))
 
 # A loop whose executions are this short on average is not worth a boundary.
@@ -24,7 +25,7 @@ DEMOTE_AFTER_CALLS = 16
 class LoopProbe:
     """The probe of one loop statement; `on` False takes it out of the way at the cost of a flag test."""
 
-    __slots__ = ("on", "key", "pinned", "ran", "calls", "seconds", "active", "runtime", "demotable", "demoted")
+    __slots__ = ("active", "calls", "demotable", "demoted", "key", "on", "pinned", "ran", "runtime", "seconds")
 
     def __init__(self, runtime: Runtime, key: str, pinned: bool = False) -> None:
         self.runtime = runtime
@@ -52,7 +53,7 @@ class LoopProbe:
         activation.skipped = not runtime.driver.entered(activation, frame)
         return not activation.skipped
 
-    def over(self, items: Iterator[object] | None) -> Iterator[object]:
+    def over(self, items: Iterator[Any] | None) -> Iterator[Any]:
         """The iterator that a `for` statement goes over instead of `items`."""
         activation = self._own(sys._getframe(1))
         if activation is None:
@@ -63,7 +64,7 @@ class LoopProbe:
         activation.go_over(items, shared)
         return chain.from_iterable(activation)
 
-    def ticks(self) -> Iterator[tuple[()]]:
+    def ticks(self) -> Iterator[Any]:
         """What a `while` statement goes over: one empty tuple per evaluation of its condition."""
         runtime = self.runtime
         if not runtime.tracking():
@@ -180,8 +181,25 @@ class Activation:
     """
 
     __slots__ = (
-        "probe", "entry", "frame_id", "iteration", "started", "last", "size", "skipped", "exhausted", "exited", "ticks",
-        "data", "_items", "_range", "_tail", "_remaining", "_chunk", "_first", "seconds_per_iteration",
+        "_chunk",
+        "_first",
+        "_items",
+        "_range",
+        "_remaining",
+        "_tail",
+        "data",
+        "entry",
+        "exhausted",
+        "exited",
+        "frame_id",
+        "iteration",
+        "last",
+        "probe",
+        "seconds_per_iteration",
+        "size",
+        "skipped",
+        "started",
+        "ticks",
     )  # fmt: skip
 
     def __init__(self, probe: LoopProbe, entry: int, frame_id: int) -> None:
@@ -197,17 +215,18 @@ class Activation:
         self.seconds_per_iteration = 0.0
         self.ticks: list[float] = []
         self.data: object = None
-        self._items: Iterator[object] | None = None
+        self._items: Iterator[Any] | None = None
         self._range: range | None = None
         self._tail: _Tail | None = None
         self._remaining: int | None = None
-        self._chunk: Iterator[object] | None = None
+        self._chunk: Iterator[Any] | None = None
         self._first = True
 
-    def go_over(self, items: Iterator[object], shared: bool) -> None:
+    def go_over(self, items: Iterator[Any], shared: bool) -> None:
         """Iterate over `items`, a fresh iterator (`shared`: the script can see it advance)."""
         if type(items) is _RANGE_ITERATOR and not shared:
-            self._range = items.__reduce__()[1][0]  # type: ignore[index]
+            reduced: Any = items.__reduce__()
+            self._range = reduced[1][0]
         elif type(items) in _SIZED_ITERATORS:
             self._items = items
             self._remaining = length_hint(items)
@@ -241,10 +260,10 @@ class Activation:
         self.iteration = iteration
         return True
 
-    def __iter__(self) -> Activation:
+    def __iter__(self) -> Iterator[Any]:
         return self
 
-    def __next__(self) -> Iterator[object]:
+    def __next__(self) -> Iterator[Any]:
         driver = self.probe.runtime.driver
         if self._first:
             self._first = False
@@ -268,11 +287,11 @@ class Activation:
         self.size = driver.chunk(self)
         return self._hand_out(self.size)
 
-    def _hand_out(self, size: int) -> Iterator[object]:
+    def _hand_out(self, size: int) -> Iterator[Any]:
         if self._range is not None:
             self._chunk = iter(self._range[self.iteration : self.iteration + size])
         elif type(self._items) is repeat:
-            self._chunk = repeat((), size)  # type: ignore[assignment]
+            self._chunk = repeat((), size)
         else:
             assert self._items is not None
             self._chunk = islice(self._items, size)
@@ -289,18 +308,20 @@ class Activation:
             self.iteration += self.size
             return False
         if self._remaining is not None:
-            remaining = length_hint(self._items)
+            items = self._items
+            assert items is not None
+            remaining = length_hint(items)
             self.iteration += min(max(self._remaining - remaining, 0), self.size)
             self._remaining = remaining
             if remaining == 0:
                 # Only an iterator that has been asked in vain is exhausted for good, also if its list grows later.
-                next(self._items, None)  # type: ignore[call-overload]
+                next(items, None)
                 return True
             return False
         self.iteration += self.size
         return False
 
-    def _rest(self) -> Iterator[object]:
+    def _rest(self) -> Iterator[Any]:
         """All remaining items in one chunk: the run is no longer tracked."""
         self.size = sys.maxsize >> 1
         return self._hand_out(self.size)

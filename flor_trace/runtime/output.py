@@ -7,6 +7,7 @@ import io
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -37,7 +38,7 @@ class Streams:
         """Tell `listener` what is written, instead of writing it; `isatty` answers as recorded."""
         for label, stream in _plain_streams():
             self._set(stream, "write", _diverted(label, listener))
-            self._set(stream, "isatty", lambda answer=tty.get(label, False): answer)
+            self._set(stream, "isatty", partial(bool, tty.get(label, False)))
             self._set(stream.buffer, "write", _diverted_bytes(label, stream.encoding, listener))
 
     def release(self) -> None:

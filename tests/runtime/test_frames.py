@@ -20,7 +20,7 @@ def test_reading_keeps_nothing_alive() -> None:
         thing = Thing()
         assert read_locals(sys._getframe())["thing"] is thing
         ref = weakref.ref(thing)
-        thing = None  # noqa: F841  (rebinding is the point)
+        thing = None
         return ref
 
     def outer() -> None:

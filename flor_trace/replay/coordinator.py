@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from flor_trace.errors import ReplayFailed
+from flor_trace.replay.avoid import Avoided
 from flor_trace.replay.engines import Engine, WorkerHandle
 from flor_trace.replay.link import Inbox
 from flor_trace.replay.plan import PROLOGUE, Plan
+from flor_trace.runtime.position import Boundary
 
 
 @dataclass
@@ -47,6 +49,7 @@ class _Worker:
     start: int = 0
     last: int = -1
     finished: bool = False
+    replaced: bool = False
 
 
 class Coordinator:
@@ -81,6 +84,7 @@ class Coordinator:
         self._workers: dict[int, _Worker] = {}
         self._selector = selectors.DefaultSelector()
         self._started = 0
+        self._avoided = Avoided()
         self.outcome = Outcome()
 
     def run(self) -> Outcome:
@@ -96,8 +100,9 @@ class Coordinator:
         finally:
             for worker in self._workers.values():
                 worker.handle.kill()
-        if self._pending and not self.outcome.failures:
-            raise ReplayFailed(f"units {self._pending} were never replayed")  # a defect of ours, not of the script
+        missing = [u.index for u in self._plan.units if u.index not in self.outcome.stretches]
+        if missing and not self.outcome.failures:
+            raise ReplayFailed(f"units {missing} were never replayed")  # a defect of ours, not of the script
         return self.outcome
 
     def _start_worker(self) -> None:
@@ -112,7 +117,13 @@ class Coordinator:
         overlay = self._scratch / f"files-{number}"
         spec.write_text(
             json.dumps(
-                {**self._spec, "transcript": str(transcript), "overlay": str(overlay), "prologue": owns_prologue}
+                {
+                    **self._spec,
+                    "transcript": str(transcript),
+                    "overlay": str(overlay),
+                    "prologue": owns_prologue,
+                    "avoid": self._avoided.as_json(),
+                }
             )
         )
         handle = self._engine.start(spec, number)
@@ -137,6 +148,8 @@ class Coordinator:
             elif kind == "note":
                 if message["text"] not in self.outcome.notes:
                     self.outcome.notes.append(message["text"])
+            elif kind == "avoid":
+                self._avoid(worker, Boundary(*message["at"]), message["why"])
             elif kind == "failed":
                 self.outcome.failures.append(message["text"])
                 worker.finished = True
@@ -148,13 +161,21 @@ class Coordinator:
         if unit is not None:
             self._pending.remove(unit)
         worker.unit, worker.start = unit, start
-        worker.inbox.answer({"unit": unit})
+        worker.inbox.answer({"unit": unit, "avoid": self._avoided.as_json()})
 
     def _done(self, worker: _Worker, message: dict[str, Any]) -> None:
         unit = message["unit"]
         self.outcome.stretches[unit] = Stretch(worker.transcript, worker.start, message["end"])
         worker.unit, worker.last = None, unit
         self._completed(unit, self.outcome)
+
+    def _avoid(self, worker: _Worker, boundary: Boundary, why: str) -> None:
+        """The worker ends itself, for it has restored a snapshot that it should not have; another one does its unit."""
+        if self._avoided.add(boundary):
+            self.outcome.notes.append(f"{boundary} is not restored ({why}); what precedes it is executed again")
+        worker.finished = worker.replaced = True
+        if worker.unit is not None:
+            self._pending = sorted([*self._pending, worker.unit])
 
     def _finished(self, worker: _Worker, status: int | None) -> None:
         worker.finished = True
@@ -186,6 +207,8 @@ class Coordinator:
         worker.handle.connection.close()
         del self._workers[worker.number]
         status = worker.handle.wait()
+        if worker.replaced:
+            self._start_worker()
         if worker.finished:
             return
         unit = worker.unit

@@ -93,7 +93,11 @@ class Restorer:
         return Check(str(ref.at), verdict, comparison.largest, differences)
 
     def restore(
-        self, ref: SnapshotRef, frame: FrameType, advance: Callable[[], bool] | None = None
+        self,
+        ref: SnapshotRef,
+        frame: FrameType,
+        advance: Callable[[], bool] | None = None,
+        graph_needed: Callable[[str], None] | None = None,
     ) -> None:
         """Make the live state that of the snapshot; `verify` must have been called in this activation before.
 
@@ -102,6 +106,7 @@ class Restorer:
             frame: the frame of its loop.
             advance: repositions the loop's iterator, False if it has too few items; called once it is certain that the
                 snapshot can be restored, and before anything is, since taking items has effects that must be undone.
+            graph_needed: called if the script later asks for the autograd graph of a restored tensor, with the name of its node.
 
         Raises:
             NotRestorable: before anything has been changed.
@@ -112,7 +117,9 @@ class Restorer:
         kept = {name: os.environ[name] for name in TRACKER_VARIABLES if name in os.environ}
         target.library["environ"] = {**target.library["environ"], **kept}
         live_state = walk(roots, self._scope, self._tokens)
-        planned = StateRestorer(target, self._matching, roots, self._scope, self._read_blob, ignore, live_state).plan()
+        planned = StateRestorer(
+            target, self._matching, roots, self._scope, self._read_blob, ignore, live_state, graph_needed
+        ).plan()
         self._check_frames(frames, planned.frame_names())
         if advance is not None and not advance():
             raise NotRestorable(ref.at.loop, "its iterator has too few items")

@@ -9,6 +9,7 @@ from types import FrameType
 from typing import NoReturn
 
 from flor_trace.errors import NotRestorable
+from flor_trace.replay.avoid import Avoided
 from flor_trace.replay.history import ActivationKey, History, SnapshotRef
 from flor_trace.replay.link import Link
 from flor_trace.replay.plan import AFTER, PROLOGUE, SEGMENT, Plan, Unit
@@ -36,6 +37,7 @@ class ReplaySession:
         link: Link,
         transcript: TranscriptWriter,
         owns_prologue: bool,
+        avoided: Avoided,
     ) -> None:
         self.runtime = runtime
         self.history = history
@@ -43,6 +45,8 @@ class ReplaySession:
         self.restorer = restorer
         self.link = link
         self.transcript = transcript
+        self.avoided = avoided
+        self._process = os.getpid()
         self.unit: Unit | None = plan.units[0] if owns_prologue and plan.units[0].kind == PROLOGUE else None
         self.owned = self.unit is not None
         self._partition_of = {key: number for number, key in enumerate(plan.partitions)}
@@ -57,8 +61,10 @@ class ReplaySession:
             return True
         exact = self._verify(ref, frame)
         if key in self._partition_of:
-            self._finish_unit()
-            self._next_unit()
+            # A unit that is not owned yet lies ahead: it was asked for at the end of an earlier activation.
+            if self.unit is None or self.owned:
+                self._finish_unit()
+                self._next_unit()
             if self._in_segment_of(key):
                 assert self.unit is not None
                 self.owned = self.unit.start == 0
@@ -159,6 +165,7 @@ class ReplaySession:
         answer = self.link.ask("want", start=self.transcript.position())
         if answer["unit"] is None:
             self._end_process()
+        self.avoided.update(answer["avoid"])
         self.unit = self.plan.units[answer["unit"]]
 
     def _end_process(self) -> NoReturn:
@@ -179,6 +186,8 @@ class ReplaySession:
         executes_all = self.plan.sequential or self.plan.init == "strong"
         for head in reversed([] if executes_all else between):
             ref = self.history.snapshots[Boundary(*key, head)]
+            if not self.avoided.allows(ref.at):
+                continue
             try:
                 self._restore(ref, frame, lambda head=head: activation.advance_to(head))  # type: ignore[misc]
             except NotRestorable as reason:
@@ -192,7 +201,7 @@ class ReplaySession:
         key = (activation.probe.key, activation.entry)
         ref = self.history.snapshots.get(Boundary(*key, EXIT))
         recorded = self.history.activations.get(key)
-        if ref is None or recorded is None:
+        if ref is None or recorded is None or not self.avoided.allows(ref.at):
             return False
         try:
             self._restore(ref, frame)
@@ -206,9 +215,16 @@ class ReplaySession:
         return True
 
     def _restore(self, ref: SnapshotRef, frame: FrameType, advance: Callable[[], bool] | None = None) -> None:
-        self.restorer.restore(ref, frame, advance)
+        self.restorer.restore(ref, frame, advance, lambda name: self._graph_needed(ref, name))
         if not self._verify(ref, frame, restored=True):
             self.link.tell("note", text=f"the state restored at {ref.at} is not the recorded one")
+
+    def _graph_needed(self, ref: SnapshotRef, name: str) -> None:
+        """The script uses an autograd graph from before a snapshot that was restored. What has been replayed since is lost: the
+        process ends here, and another one goes on that does not restore that snapshot."""
+        if os.getpid() == self._process:
+            self.link.tell("avoid", at=list(ref.at), why=f"the graph of a {name} is used behind it")
+            os._exit(0)
 
     def _verify(self, ref: SnapshotRef, frame: FrameType | None, restored: bool = False) -> bool:
         """Compare the live state with the recorded one; whether it may be restored from."""

@@ -15,6 +15,7 @@ from flor_trace.instrument.compiling import Compiler
 from flor_trace.instrument.importer import Importer
 from flor_trace.instrument.launcher import Target, run_target
 from flor_trace.instrument.policy import Policy
+from flor_trace.replay.avoid import Avoided
 from flor_trace.replay.diff import RunDiff
 from flor_trace.replay.history import History
 from flor_trace.replay.hooks import ReplayHooks
@@ -72,6 +73,7 @@ class Worker:
             link,
             TranscriptWriter(Path(spec["transcript"])),
             owns_prologue=spec["prologue"],
+            avoided=Avoided(spec["avoid"]),
         )
 
     def run(self) -> None:

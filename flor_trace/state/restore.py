@@ -60,7 +60,7 @@ class Restorer:
 
     def __init__(
         self, target: Graph, matching: dict[int, Any], roots: Roots, scope: Scope, read_blob: Callable[[str], Any],
-        ignore: Ignore, live: LiveGraph,
+        ignore: Ignore, live: LiveGraph, graph_needed: Callable[[str], None] | None = None,
     ) -> None:  # fmt: skip
         self.target = target
         self.matching = dict(matching)
@@ -69,6 +69,7 @@ class Restorer:
         self.read_blob = read_blob
         self.ignore = ignore
         self.live = live
+        self.graph_needed = graph_needed  # called later, if the autograd graph of a tensor built here is asked for
         self.registry = registry_for(scope)
         self.built: dict[int, Any] = {}
         self.claimed: set[int] = set()

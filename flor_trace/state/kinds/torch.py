@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -162,7 +162,7 @@ class TensorKind(Kind):
             if payload[6] is not None:
                 if cls is not torch.Tensor:
                     raise NotRestorable(r.path(token), f"a {cls.__name__} on an autograd graph cannot be built anew")
-                return tripwire(view, payload[6])
+                return tripwire(view, payload[6], r.graph_needed)
             if cls is torch.Tensor:
                 view.requires_grad_(payload[4])
                 return view
@@ -296,8 +296,9 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def tripwire(view: Any, name: str) -> Any:
-    """A tensor over the same memory whose grad_fn carries the recorded name and refuses to run."""
+def tripwire(view: Any, name: str, needed: Callable[[str], None] | None = None) -> Any:
+    """A tensor over the same memory whose grad_fn carries the recorded name and refuses to run: it calls `needed`, and
+    raises if that returns."""
 
     def forward(ctx: Any, anchor: Any) -> Any:
         return torch.empty(0, dtype=view.dtype, device=view.device).set_(
@@ -305,6 +306,8 @@ def tripwire(view: Any, name: str) -> Any:
         )
 
     def backward(ctx: Any, *grads: Any) -> Any:
+        if needed is not None:
+            needed(name)
         raise AutogradAcrossBoundary(name)
 
     space = {"forward": staticmethod(forward), "backward": staticmethod(backward)}

@@ -38,7 +38,7 @@ def replay(options: ReplayOptions) -> int:
         ReplayFailed: a worker failed; what the others produced has been printed.
     """
     run = _find(options)
-    _check_environment(run)
+    check_environment(run)
     diff = _compare_sources(run, options)
     history = History.read(run)
     _check_replayable(run, history)
@@ -63,7 +63,8 @@ def _find(options: ReplayOptions) -> Run:
     return open_run(options.store, "@last")
 
 
-def _check_environment(run: Run) -> None:
+def check_environment(run: Run) -> None:
+    """Refuse to replay with another interpreter or library than the recorded; raises EnvironmentMismatch."""
     python = ".".join(str(part) for part in sys.version_info[:2])
     recorded = ".".join(str(part) for part in run.manifest["python"][:2])
     if python != recorded:

@@ -13,7 +13,15 @@ from pathlib import Path
 
 import flor_trace
 
-_BOOT = "import sys; sys.path.insert(0, {root!r}); from flor_trace.replay.worker import main; del sys.path[0]; main({spec!r}, {fd})"
+# Before anything is imported the working directory leaves the path: it may hold the user's own `copy.py` or `json.py`.
+_BOOT = """\
+import sys
+if sys.flags.safe_path: sys.path.insert(0, {root!r})
+else: sys.path[0] = {root!r}
+from flor_trace.replay.worker import main
+if sys.flags.safe_path: del sys.path[0]
+main({spec!r}, {fd})
+"""
 
 
 class LocalWorker:

@@ -1,0 +1,283 @@
+"""The replay command on small scripts: what it prints, what it refuses, and what it says when something is wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from flor_trace.errors import EnvironmentMismatch
+from flor_trace.replay.command import check_environment
+
+ROOT = Path(__file__).resolve().parent.parent
+SCRIPT = """\
+import random
+random.seed(0)
+history = []
+
+def train(epoch):
+    total = 0.0
+    for step in range(5):
+        total += random.random()
+    return total
+
+def main(epochs=6):
+    for epoch in range(epochs):
+        total = train(epoch)
+        history.append(total)
+        print("epoch", epoch, round(total, 6))
+    print("mean", sum(history) / len(history))
+
+if __name__ == "__main__":
+    main()
+"""
+
+
+class Folder:
+    """A folder with a script, and commands run in it."""
+
+    def __init__(self, path: Path, source: str = SCRIPT) -> None:
+        self.path = path
+        self.script = path / "train.py"
+        self.script.write_text(source)
+
+    def run(self, *command: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(self.path / "cache"), **(env or {})}
+        return subprocess.run(
+            [sys.executable, *command], cwd=self.path, env=environment, capture_output=True, text=True, timeout=120
+        )
+
+    def flor(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return self.run("-m", "flor_trace", *words)
+
+    def record(self) -> None:
+        done = self.flor("record", "--every", "1", "train.py")
+        assert done.returncode == 0, done.stderr
+
+    def edit(self, old: str, new: str) -> None:
+        text = self.script.read_text()
+        assert text.count(old) == 1
+        self.script.write_text(text.replace(old, new))
+
+    def replay(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return self.flor("replay", *words, "train.py")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    made = Folder(tmp_path)
+    made.record()
+    return made
+
+
+def test_without_hindsight_statements_the_run_is_verified(folder: Folder) -> None:
+    done = folder.replay("--workers", "2")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "replay exact" in done.stderr
+
+
+@pytest.mark.parametrize("workers", ["1", "2", "3"])
+def test_show_all_is_the_log_with_the_new_lines_in_their_places(folder: Folder, workers: str) -> None:
+    folder.edit('        print("epoch"', '        print("@@", epoch, repr(total))\n        print("epoch"')
+    done = folder.replay("--workers", workers, "--show", "all")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == folder.run("train.py").stdout
+
+
+def test_only_the_asked_iterations_are_replayed(folder: Folder) -> None:
+    folder.edit("        total += random", '        print("@@", epoch, step)\n        total += random')
+    done = folder.replay("--iterations", "2:4")
+    assert done.stdout.splitlines() == [f"@@ {epoch} {step}" for epoch in (2, 3) for step in range(5)]
+    nothing = folder.replay("--iterations", "50:60")
+    assert nothing.returncode == 2
+    assert "has 6 iterations" in nothing.stderr
+
+
+def test_a_copy_of_the_script_can_be_replayed(folder: Folder) -> None:
+    copy = folder.path / "copy.py"
+    copy.write_text(SCRIPT.replace("    return total", '    print("@@", repr(total))\n    return total'))
+    done = folder.flor("replay", "--run", "@last", "copy.py")
+    assert done.returncode == 0, done.stderr
+    truth = subprocess.run([sys.executable, copy], capture_output=True, text=True).stdout
+    assert done.stdout.splitlines() == [line for line in truth.splitlines() if line.startswith("@@")]
+
+
+def test_json_tells_position_and_origin_of_every_line(folder: Folder) -> None:
+    folder.edit('        print("epoch"', '        print("@@", epoch)\n        print("epoch"')
+    done = folder.replay("--json", "--show", "all")
+    *records, last = [json.loads(line) for line in done.stdout.splitlines()]
+    new = [r for r in records if r["origin"] == "hindsight"]
+    assert [r["text"] for r in new] == [f"@@ {epoch}\n" for epoch in range(6)]
+    assert [r["position"] for r in new] == [[["__main__:main:0", 0, epoch]] for epoch in range(6)]
+    assert last["report"]["verdict"] == "exact"
+
+
+def test_dry_run_prints_the_plan_and_executes_nothing(folder: Folder) -> None:
+    folder.edit('        print("epoch"', '        print("@@", epoch)\n        print("epoch"')
+    done = folder.replay("--dry-run", "--workers", "2")
+    assert done.returncode == 0
+    assert "@@" in done.stdout and "__main__:main:0" in done.stdout and "prologue" in done.stdout
+    plan = json.loads(folder.replay("--dry-run", "--json").stdout)
+    assert plan["partitions"] == [["__main__:main:0", 0]]
+
+
+def test_an_edited_log_statement_prints_anew_and_its_old_lines_are_not_missed(folder: Folder) -> None:
+    folder.edit('print("epoch", epoch, round(total, 6))', 'print("epoch", epoch, repr(total), len(history))')
+    done = folder.replay("--workers", "2")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "".join(folder.run("train.py").stdout.splitlines(keepends=True)[:-1])
+
+
+def test_a_removed_log_statement_is_no_change(folder: Folder) -> None:
+    folder.edit('        print("epoch", epoch, round(total, 6))\n', "")
+    done = folder.replay()
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_statement_that_draws_random_numbers_perturbs_nothing(folder: Folder) -> None:
+    folder.edit('        print("epoch"', '        print("@@", random.random() < 2)\n        print("epoch"')
+    done = folder.replay("--workers", "2")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "@@ True\n" * 6
+
+
+def test_a_statement_that_changes_captured_state_is_named(folder: Folder) -> None:
+    folder.edit('        print("epoch"', '        history.append(0.0)\n        print("epoch"')
+    done = folder.replay("--workers", "1")
+    assert done.returncode == 3
+    assert "history" in done.stderr and "train.py:15" in done.stderr
+
+
+def test_state_kept_between_iterations_by_hindsight_statements(folder: Folder) -> None:
+    folder.edit("    for epoch in range(epochs):\n", "    count = 0\n    for epoch in range(epochs):\n        count += 1\n")
+    folder.edit('    print("mean"', '    print("@@ count", count)\n    print("mean"')
+    done = folder.replay("--workers", "3")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "@@ count 6\n"
+
+
+def test_what_a_loop_bound_last_can_be_read_behind_it(folder: Folder) -> None:
+    folder.edit("        history.append(total)\n", "        history.append(total)\n        latest = epoch\n")
+    folder.edit('    print("mean"', '    print("@@", latest)\n    print("mean"')
+    done = folder.replay("--workers", "3")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "@@ 5\n"
+
+
+def test_more_than_log_statements_is_refused_with_the_lines(folder: Folder) -> None:
+    folder.edit("range(5)", "range(7)")
+    done = folder.replay()
+    assert done.returncode == 2
+    assert "range(5)" in done.stderr and "range(7)" in done.stderr and "--accept-changes" in done.stderr
+
+
+def test_a_hindsight_statement_that_raises_fails_with_its_traceback(folder: Folder) -> None:
+    folder.edit('        print("epoch"', '        print("@@", epoch, 1 / (epoch - 4))\n        print("epoch"')
+    done = folder.replay("--workers", "2")
+    assert done.returncode == 1
+    assert "ZeroDivisionError" in done.stderr
+    assert done.stdout.splitlines()[:3] == [f"@@ {e} {1 / (e - 4)}" for e in range(3)]
+
+
+def test_a_worker_that_dies_is_reported_and_the_rest_is_kept(folder: Folder) -> None:
+    folder.edit('        print("epoch"', '        print("@@", epoch) if epoch < 5 else __import__("os")._exit(9)\n        print("epoch"')
+    done = folder.replay("--workers", "2")
+    assert done.returncode == 1
+    assert "died with status 9" in done.stderr
+    assert done.stdout.splitlines()[:3] == ["@@ 0", "@@ 1", "@@ 2"]
+
+
+def test_the_mistakes_of_a_new_user(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    for words, said in {
+        ("replay", "train.py"): "no run of train.py is recorded",
+        ("replay", "missing.py"): "missing.py",
+        ("replay",): "no run",
+        ("record", "--no-such-option", "train.py"): "no option --no-such-option",
+        ("record",): "needs a script",
+        ("nonsense",): "no command",
+    }.items():
+        done = folder.flor(*words)
+        assert (done.returncode, done.stdout) == (2, ""), (words, done)
+        assert said in done.stderr and len(done.stderr.splitlines()) == 1, (words, done.stderr)
+    folder.record()
+    again = folder.replay("--workers", "1")
+    assert again.returncode == 0
+    argv = folder.flor("replay", "train.py", "--lr", "0.1")
+    assert argv.returncode == 2 and "arguments from the record" in argv.stderr
+    folder.script.rename(tmp_path / "moved.py")
+    moved = folder.flor("replay")
+    assert moved.returncode == 2 and "train.py" in moved.stderr
+
+
+@pytest.mark.parametrize(
+    ("python", "versions", "said"),
+    [([3, 2, 0], {}, "recorded by Python 3.2"), (list(sys.version_info[:3]), {"numpy": "0.1"}, "recorded with numpy 0.1")],
+)
+def test_another_python_or_library_version_is_refused(python: list[int], versions: dict[str, str], said: str) -> None:
+    class Recorded:
+        id = "x"
+        manifest = {"python": python, "cwd": os.getcwd()}
+
+        def events(self, kind: str) -> list[dict[str, object]]:
+            return [{"versions": versions}] if kind == "versions" else []
+
+    with pytest.raises(EnvironmentMismatch, match=said):
+        check_environment(Recorded())  # type: ignore[arg-type]
+
+
+SLOW_SCRIPT = """\
+import time, random
+random.seed(1)
+total = 0.0
+for epoch in range(200):
+    total += random.random()
+    time.sleep(0.05)
+    print("epoch", epoch, total, flush=True)
+"""
+
+
+def test_a_killed_run_is_replayable_up_to_its_last_snapshot(tmp_path: Path) -> None:
+    folder = Folder(tmp_path, SLOW_SCRIPT)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "flor_trace", "record", "--every", "1", "train.py"],
+        cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    lines = [process.stdout.readline() for _ in range(12)]
+    time.sleep(0.3)
+    process.kill()
+    process.wait()
+    folder.edit("    time.sleep", '    print("@@", repr(total))\n    time.sleep')
+    done = folder.replay("--workers", "2")
+    assert done.returncode == 0, done.stderr
+    found = [float(line.split()[1]) for line in done.stdout.splitlines()]
+    truth = [float(line.split()[2]) for line in lines]
+    assert len(found) >= 6
+    assert found[: len(truth)] == truth[: len(found)]
+
+
+def test_an_interrupted_replay_leaves_no_process_and_keeps_what_it_printed(tmp_path: Path) -> None:
+    folder = Folder(tmp_path, SLOW_SCRIPT.replace("200", "60"))
+    folder.record()
+    folder.edit("    time.sleep", '    print("@@", epoch)\n    time.sleep')
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "flor_trace", "replay", "--workers", "2", "train.py"],
+        cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    first = process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert first == "@@ 0\n"
+    assert process.returncode == 1 and "interrupted" in err and "Traceback" not in err
+    workers = subprocess.run(["pgrep", "-f", str(tmp_path)], capture_output=True, text=True).stdout
+    assert workers == ""

@@ -19,9 +19,13 @@ if TYPE_CHECKING:
 ENTRY_ALLOWANCE_SECONDS = 0.3
 # An iteration this long is worth a snapshot inside the inner loop.
 LONG_STEP_SECONDS = 0.25
-# `--every` takes no heed of cost, but loops of more iterations than this, each shorter than that, are thinned.
-MANY_ITERATIONS = 256
+# `--every` takes no heed of cost, except for loops of more iterations than this, each shorter than that (such as reading a
+# file line by line): there a snapshot is taken when the loop has run for as long as one takes.
+MANY_ITERATIONS = 32
 SHORT_ITERATION_SECONDS = 0.002
+# Nor does it take snapshots around loops that have proved, this many times, to be shorter than that.
+SEVERAL_CALLS = 16
+NOT_WORTH_SKIPPING_SECONDS = 0.001
 # Below this a loop is executed again as fast as it is restored.
 WORTH_SKIPPING_SECONDS = 0.005
 
@@ -49,6 +53,8 @@ class Budget:
         self.heads = 0
         self.pairs = 0
         self.pair_was_denied = False
+        self.forced_iteration = 0
+        self.forced_at = 0.0
         self.started = clock()
 
     def credit(self) -> float:
@@ -69,7 +75,13 @@ class Budget:
         if depth > 2:
             return False
         if self.every is not None:
-            return parent is None or self._is_forced(parent, self.every)
+            if parent is None:
+                self._force(0)
+                return True
+            probe = activation.probe
+            if probe.calls >= SEVERAL_CALLS and probe.seconds < NOT_WORTH_SKIPPING_SECONDS * probe.calls:
+                return False
+            return parent.iteration == self.forced_iteration
         if depth == 1:
             return self.spent_on_entries < ENTRY_ALLOWANCE_SECONDS or self.credit() > self.cost
         probe = activation.probe
@@ -98,11 +110,23 @@ class Budget:
         return entered
 
     def _is_forced(self, activation: Activation, every: int) -> bool:
-        """Every N-th iteration; of many short ones (reading a file line by line) only the first few hundred, then few."""
+        """Whether `--every` wants a snapshot of this iteration of an outermost loop."""
         iteration = activation.iteration
-        if iteration > MANY_ITERATIONS and activation.seconds_per_iteration < SHORT_ITERATION_SECONDS:
-            every *= MANY_ITERATIONS
-        return iteration % every == 0
+        if iteration % every:
+            return False
+        if iteration > MANY_ITERATIONS * every and activation.seconds_per_iteration < SHORT_ITERATION_SECONDS:
+            if self._training_seconds() - self.forced_at < self.cost:
+                return False
+        self._force(iteration)
+        return True
+
+    def _force(self, iteration: int) -> None:
+        self.forced_iteration = iteration
+        self.forced_at = self._training_seconds()
+
+    def _training_seconds(self) -> float:
+        """What has passed without the stalls."""
+        return self.clock() - self.started - self.spent - self.spent_on_entries
 
     def _affords(self, price: float) -> bool:
         if self.credit() >= price * self.cost:

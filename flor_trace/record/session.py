@@ -96,7 +96,7 @@ class RecordSession:
     def left(self, activation: Activation, frame: FrameType) -> None:
         """See `Driver`."""
         probe = activation.probe
-        seconds = perf_counter() - activation.started
+        seconds = perf_counter() - activation.started - activation.stalled
         probe.calls += 1
         probe.seconds += seconds
         try:
@@ -175,6 +175,9 @@ class RecordSession:
                 gc.enable()
         stall = perf_counter() - started
         self.budget.pay(stall, entry_of_outermost)
+        for activation in self.runtime.stack:
+            activation.stalled += stall
+            activation.last += stall
         record["stall"] = stall
         record["seconds"] = perf_counter() - self._started
         blobs = record.pop("digests")

@@ -198,6 +198,7 @@ class Activation:
         "seconds_per_iteration",
         "size",
         "skipped",
+        "stalled",
         "started",
         "ticks",
     )  # fmt: skip
@@ -215,6 +216,7 @@ class Activation:
         self.seconds_per_iteration = 0.0
         self.ticks: list[float] = []
         self.data: object = None
+        self.stalled = 0.0  # seconds of ours within it, which its times leave out
         self._items: Iterator[Any] | None = None
         self._range: range | None = None
         self._tail: _Tail | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from types import FrameType
+from types import CodeType, FrameType
 
 from flor_trace.runtime.engine import Runtime
 from flor_trace.runtime.frames import LiveFrame, read_locals, user_frames
@@ -26,6 +26,16 @@ def collect_roots(runtime: Runtime, frame: FrameType | None) -> tuple[Roots, lis
         frames=[FrameRoot(live.name, read_locals(live.frame)) for live in frames],
         library=values,
         extra={},
-        codes=[live.frame.f_code for live in frames],
+        codes=_active_codes(frame, runtime.user_files),
     )
     return roots, frames
+
+
+def _active_codes(frame: FrameType | None, user_files: set[str]) -> list[CodeType]:
+    """The code of all user frames: also that of a module in whose loop a function is defined."""
+    found: list[CodeType] = []
+    while frame is not None:
+        if frame.f_code.co_filename in user_files:
+            found.append(frame.f_code)
+        frame = frame.f_back
+    return found

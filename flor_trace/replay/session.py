@@ -183,15 +183,18 @@ class ReplaySession:
         key = (activation.probe.key, activation.entry)
         last = unit.start if self.plan.init == "jump" else unit.start - 1
         between = [h for h in self.history.heads(key) if activation.iteration < h <= last]
-        executes_all = self.plan.sequential or self.plan.init == "strong"
-        for head in reversed([] if executes_all else between):
-            ref = self.history.snapshots[Boundary(*key, head)]
-            if not self.avoided.allows(ref.at):
-                continue
+        refs = [self.history.snapshots[Boundary(*key, head)] for head in between]
+        if self.plan.sequential or self.plan.init == "strong":
+            refs = []
+        told = False
+        for ref in _ever_earlier([ref for ref in refs if self.avoided.allows(ref.at)]):
+            head = int(ref.at.iteration)
             try:
                 self._restore(ref, frame, lambda head=head: activation.advance_to(head))  # type: ignore[misc]
             except NotRestorable as reason:
-                self.link.tell("note", text=f"{ref.at} could not be restored ({reason}); an earlier snapshot is used")
+                if not told:
+                    self.link.tell("note", text=f"{ref.at} could not be restored ({reason}); an earlier snapshot is used")
+                told = True
                 continue
             break
         self.owned = activation.iteration >= unit.start
@@ -251,3 +254,9 @@ class ReplaySession:
             self._verify(ref, None)
         self._finish_unit()
         self.link.tell("finished", status=status, end=self.transcript.position())
+
+
+def _ever_earlier(refs: list[SnapshotRef]) -> list[SnapshotRef]:
+    """The last one, then others in strides that double: what is wrong with one is often wrong with its neighbours,
+    and each attempt takes time."""
+    return [refs[-stride] for stride in (1 << n for n in range(len(refs).bit_length()))]

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from .graph import Buffer, Cell, Graph, LiveGraph, Node
+from .graph import UNSET, Buffer, Cell, Graph, LiveGraph, Node
 from .paths import Link, children, render, root_link
 from .scope import Ignore
 
@@ -206,6 +206,11 @@ class _Comparer:
         if kind in ("tensor", "ndarray"):
             self._views(x, y, link)
             return
+        if kind == "function" and x[2][3] != y[2][3] and x[2][0] in self.ignore.edited:
+            x, y = _same_closure(x, y)
+        if kind == "generator":
+            self._generators(x, y, link)
+            return
         if marshal.dumps(x[2], 2) != marshal.dumps(y[2], 2) and x[2] != y[2]:
             self._payloads(x, y, link)
         if a in self.recorded.buffers:
@@ -219,6 +224,24 @@ class _Comparer:
         else:
             self._ordered(x, y, link, "length")
         self._attrs(x, y, link)
+
+    def _generators(self, x: Node, y: Node, link: Link) -> None:
+        """Variables by name: a new statement in the generator may bind some of its own."""
+        a, b = x[2], y[2]
+        if a[:3] != b[:3]:
+            self._differ(link, "generator", a[2], b[2])
+            return
+        if a[3:6] != b[3:6]:
+            self._differ(link, "progress", str(a[3:5]), str(b[3:5]))
+        self.todo.append((x[3][0], y[3][0], (link, ("attr", "gi_code"))))
+        mine, theirs = x[3][1 : 1 + len(a[6])], dict(zip(b[6], y[3][1:], strict=False))
+        for name, cell in zip(a[6], mine, strict=True):
+            self.todo.append((cell, theirs.get(name, UNSET), (link, ("attr", name))))
+        stack, other = x[3][1 + len(a[6]) :], y[3][1 + len(b[6]) :]
+        if len(stack) != len(other):
+            self._differ(link, "progress", f"{len(stack)} values on its stack", f"{len(other)} values on its stack")
+        for i, (p, q) in enumerate(zip(stack, other, strict=False)):
+            self.todo.append((p, q, (link, ("index", i))))
 
     def _unmatch(self, a: int, b: int) -> None:
         if self.there.get(a) == b:
@@ -390,6 +413,18 @@ _VIEW_PARTS = {
                ("grad_fn", 6), ("conjugate and negative bits", 7), ("inference mode", 8)),
     "ndarray": (("dtype", 1), ("shape", 2), ("strides", 3), ("offset", 0), ("writeable", 4)),
 }  # fmt: skip
+
+
+def _same_closure(x: Node, y: Node) -> tuple[Node, Node]:
+    """Two function nodes, closing over no more than what both close over."""
+    common = set(x[2][3]) & set(y[2][3])
+
+    def restricted(node: Node) -> Node:
+        kept = [(name, cell) for name, cell in zip(node[2][3], node[3][3:], strict=True) if name in common]
+        payload = (*node[2][:3], tuple(name for name, _ in kept), *node[2][4:])
+        return (node[0], node[1], payload, (*node[3][:3], *(cell for _, cell in kept)), node[4])
+
+    return restricted(x), restricted(y)
 
 
 def _is_ref(cell: Cell) -> bool:

@@ -41,6 +41,10 @@ def children(node: Node) -> list[tuple[tuple[str, Any], Cell]]:
         found.extend((("attr", name), cell) for name, cell in zip(names, cells, strict=False))
         freevars = node[2][3]
         found.extend((("closure", name), cell) for name, cell in zip(freevars, cells[3:], strict=False))
+    elif kind == "generator":
+        names = ("gi_code", *node[2][6])
+        found = [(("attr", name), cell) for name, cell in zip(names, cells, strict=False)]
+        found.extend((("index", i), cell) for i, cell in enumerate(cells[len(names) :]))
     elif kind == "method":
         found = [(("attr", "__func__"), cells[0]), (("attr", "__self__"), cells[1])]
     elif kind == "cell":

@@ -200,8 +200,10 @@ class Restorer:
         if node is not None and node[0] == "function" and node[2][1] == value.__code__.co_qualname:
             self.matching[token] = value
             self._found.add(token)
-            for inner, cell_object in zip(node[3][3:], value.__closure__ or (), strict=False):
-                if inner[0] not in self.built and inner[0] not in self.matching:
+            theirs = dict(zip(value.__code__.co_freevars, value.__closure__ or (), strict=True))
+            for name, inner in zip(node[2][3], node[3][3:], strict=True):
+                cell_object = theirs.get(name)
+                if cell_object is not None and inner[0] not in self.built and inner[0] not in self.matching:
                     self.matching[inner[0]] = cell_object
                     self._found.add(inner[0])
                     held = self.target.nodes[inner[0]][3][0]
@@ -228,6 +230,13 @@ class Restorer:
             reason = "its code is not found" if not found else "several functions go by its name"
             raise NotRestorable(self.path(token), reason)
         return found[0]
+
+    def code_like(self, token: int, qualname: str, signature: Any) -> types.CodeType:
+        """`code`, whatever its free variables."""
+        known = {code.co_freevars for code in self._all_codes() if code.co_qualname == qualname}
+        if len(known) != 1:
+            raise NotRestorable(self.path(token), "its code is not found")
+        return self.code(token, qualname, known.pop(), signature)
 
     def _all_codes(self) -> Iterator[types.CodeType]:
         todo = list(self.roots.codes)
@@ -384,7 +393,8 @@ class Restorer:
         nodes = self.target.nodes
         later = []
         for token, node in nodes.items():
-            if self._kind(node).hashes and _hashes_objects(node):
+            kind = self._kind(node)
+            if kind.late or (kind.hashes and _hashes_objects(node)):
                 later.append(token)
             else:
                 self._fill(token)
@@ -462,7 +472,7 @@ class _MemoryKind(Kind):
 
 _MEMORY = _MemoryKind()
 _NO_ATTRS = frozenset({"opaque", "memory", "cell", "method", "builtin", "iterator", "reduced", "enum", "slice",
-                       "bits", "np.generator", "np.randomstate", "torch.generator"})  # fmt: skip
+                       "bits", "generator", "np.generator", "np.randomstate", "torch.generator"})  # fmt: skip
 
 
 def _hashes_objects(node: Node) -> bool:

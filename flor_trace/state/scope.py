@@ -55,6 +55,8 @@ class Ignore:
 
     modules: dict[str, set[str]] = field(default_factory=dict)
     frames: dict[str, set[str]] = field(default_factory=dict)
+    # Modules whose log statements differ from the recorded: these may make a function close over more or fewer variables.
+    edited: set[str] = field(default_factory=set)
 
     def names(self, section: str, root: str) -> set[str]:
         """The names to pass over in one root."""

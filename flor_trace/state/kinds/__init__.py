@@ -40,6 +40,7 @@ class Kind:
     name = ""
     construct = False
     value = False  # identity carries no meaning of its own: aliasing is not compared
+    late = False  # filled after what it refers to
     hashes = False  # filling it hashes other objects, so they are filled first
 
     def deps(self, node: Node) -> Iterable[Cell]:
@@ -102,11 +103,11 @@ def registry_for(scope: Scope) -> Registry:
     """The scope's registry, brought up to date."""
 
     def make() -> Registry:
-        from . import atoms, containers, functions, iterators, objects, opaque
+        from . import atoms, containers, functions, generators, iterators, objects, opaque
         from . import library_values as values
 
         made = Registry()
-        for module in (atoms, containers, objects, functions, iterators, values, opaque):
+        for module in (atoms, containers, objects, functions, iterators, values, opaque, generators):
             module.register(made)
         return made
 

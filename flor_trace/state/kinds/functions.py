@@ -55,8 +55,14 @@ class FunctionKind(Kind):
         return node[3][2:]
 
     def fits(self, r: Restorer, live: Any, token: int, node: Node) -> bool:
-        closure = [r.resolve(cell) for cell in node[3][3:]]
-        return live.__code__.co_qualname == node[2][1] and all_identical(closure, list(live.__closure__ or ()))
+        if live.__code__.co_qualname != node[2][1]:
+            return False
+        mine = dict(zip(node[2][3], (r.resolve(cell) for cell in node[3][3:]), strict=True))
+        theirs = dict(zip(live.__code__.co_freevars, live.__closure__ or (), strict=True))
+        if mine.keys() != theirs.keys() and node[2][0] not in r.ignore.edited:
+            return False
+        common = mine.keys() & theirs.keys()
+        return all_identical([mine[name] for name in common], [theirs[name] for name in common])
 
     def allocate(self, r: Restorer, token: int, node: Node) -> Any:
         module, qualname, name, freevars, signature = node[2]

@@ -6,7 +6,7 @@ import itertools
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from ..graph import Node
+from ..graph import Cell, Node
 from . import Handler, Kind, Registry
 from .containers import all_identical
 
@@ -23,8 +23,8 @@ _TYPES: list[type] = [
     itertools.combinations_with_replacement, itertools.compress, itertools.starmap, itertools.takewhile,
     itertools.dropwhile, itertools.zip_longest, itertools.filterfalse,
 ]  # fmt: skip
-# Between two items these do not change except through the iterators that they hold.
-_KEPT = (enumerate, zip, map, filter)
+# Most have no name by which their type could be found.
+_BY_NAME = {cls.__name__: cls for cls in _TYPES}
 
 
 def reduced(obj: Any) -> tuple[Any, ...]:
@@ -40,7 +40,7 @@ def _emit(w: Walker, obj: Any, token: int) -> Node:
     make, args, state = reduced(obj)
     args_cells = [w.cell(part) for part in args]
     return (
-        "iterator", w.type_cell(type(obj)), (len(args_cells), state is not None),
+        "iterator", ("iterator type", "builtins", type(obj).__name__), (len(args_cells), state is not None),
         (w.cell(make), *args_cells, w.cell(state)), None,
     )  # fmt: skip
 
@@ -49,24 +49,32 @@ class IteratorKind(Kind):
     """Rebuilt where the position differs; every reference in the graph then leads to the new one."""
 
     name = "iterator"
-    construct = True
+    late = True
+
+    def deps(self, node: Node) -> tuple[Cell, ...]:
+        return node[3][:-1]
 
     def fits(self, r: Restorer, live: Any, token: int, node: Node) -> bool:
         known = r.live.graph.nodes.get(r.live_token(live))
         if known is None or known[0] != "iterator" or known[2] != node[2]:
             return False
+        if type(node[3][-1]) is tuple and node[3][-1][0] not in r.built:
+            return False
         return all_identical([r.resolve(c) for c in node[3]], [r.resolve_live(c) for c in known[3]])
 
     def allocate(self, r: Restorer, token: int, node: Node) -> Any:
-        make, *args, state = (r.resolve(cell) for cell in node[3])
-        made = make(*args)
-        if node[2][1]:
-            type(made).__setstate__(made, state)
-        return made
+        make, *args = (r.resolve(cell) for cell in node[3][:-1])
+        return make(*args)
+
+    def fill(self, r: Restorer, obj: Any, token: int, node: Node) -> None:
+        # the index of a list's iterator is cut at the length that the list has at the time
+        if node[2][1] and id(obj) in r.fresh:
+            type(obj).__setstate__(obj, r.resolve(node[3][-1]))
 
 
 def register(reg: Registry) -> None:
     """Make these kinds known."""
     for cls in _TYPES:
         reg.add(cls, Handler(_emit))
+    reg.decoders["iterator type"] = lambda cell: _BY_NAME[cell[2]]
     reg.kind(IteratorKind())

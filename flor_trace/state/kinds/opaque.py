@@ -45,7 +45,7 @@ def _logger_atom(w: Walker, obj: logging.Logger) -> Cell:
     return ("logger", name) if known is obj else None
 
 
-def _generator(w: Walker, obj: Any, token: int) -> Node:
+def emit_running(w: Walker, obj: Any, token: int) -> Node:
     """Where it stands, and what it holds (`f_locals` would keep rebound objects alive on 3.11 and 3.12)."""
     kind = type(obj).__name__
     prefix = {"generator": "gi", "coroutine": "cr", "async_generator": "ag"}[kind]
@@ -151,8 +151,8 @@ def register(reg: Registry) -> None:
     reg.exact[types.ModuleType] = reg.bases[types.ModuleType]
     reg.add(types.CodeType, Handler(_emit, serial=True))
     reg.bases[logging.Logger] = Handler(_emit, _logger_atom, serial=True)
-    for cls in (types.GeneratorType, types.CoroutineType, types.AsyncGeneratorType):
-        reg.add(cls, Handler(_generator, serial=True))
+    for cls in (types.CoroutineType, types.AsyncGeneratorType):
+        reg.add(cls, Handler(emit_running, serial=True))
     reg.add(functools._lru_cache_wrapper, Handler(_lru_cache, serial=True))
     reg.named["torch.utils.data.dataloader._BaseDataLoaderIter"] = Handler(_loader_iterator, serial=True)
     for name in ("subprocess.Popen", "multiprocessing.process.BaseProcess", "concurrent.futures._base.Executor",

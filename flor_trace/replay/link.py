@@ -6,12 +6,14 @@ import json
 import socket
 from typing import Any
 
+from flor_trace.store.files import move_up
+
 
 class Link:
     """A worker's end: asks and tells, and waits for answers."""
 
     def __init__(self, descriptor: int) -> None:
-        self._socket = socket.socket(fileno=descriptor)
+        self._socket = socket.socket(fileno=move_up(descriptor))
         self._socket.set_inheritable(False)
         self._reader = self._socket.makefile("r", encoding="utf-8")
 

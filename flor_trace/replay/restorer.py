@@ -49,6 +49,7 @@ class Restorer:
         sources: the recorded clock and entropy values.
         install_files: makes the replay's view of files that of a snapshot.
         hindsight_names: by module and by (module, qualified function): the names that only hindsight statements bind.
+        edited: the modules whose log statements differ from the recorded.
     """
 
     def __init__(
@@ -58,12 +59,14 @@ class Restorer:
         sources: Sources,
         install_files: Callable[[Mapping[str, Any]], None],
         hindsight_names: Mapping[tuple[str, str], set[str]],
+        edited: set[str],
     ) -> None:
         self.runtime = runtime
         self.sources = sources
         self._read_blob = read_blob
         self._install_files = install_files
         self._names = hindsight_names
+        self._edited = edited
         self._scope = Scope(runtime.user_modules.__contains__)
         self._tokens = TokenTable()
         self._matching: dict[Any, object] = {}
@@ -144,7 +147,7 @@ class Restorer:
 
     def _ignore(self, frames: list[LiveFrame]) -> Ignore:
         modules = {module: names for (module, function), names in self._names.items() if function == "<module>"}
-        return Ignore(modules=modules, frames={live.name: self._frame_names(live) for live in frames})
+        return Ignore(modules, {live.name: self._frame_names(live) for live in frames}, self._edited)
 
     def _frame_names(self, live: LiveFrame) -> set[str]:
         module = live.frame.f_globals.get("__name__", "")

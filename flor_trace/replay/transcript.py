@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from flor_trace.store.files import move_up
 
 HINDSIGHT_NONE = -1
 
@@ -18,7 +21,8 @@ class TranscriptWriter:
     """
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("w", encoding="utf-8")
+        opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+        self._file = open(move_up(opened), "w", encoding="utf-8")  # noqa: SIM115 - open for as long as the process lives
         self._pending: dict[str, Any] | None = None
 
     def write(self, stream: str, text: str, new: int, at: list[list[Any]], line: str) -> None:

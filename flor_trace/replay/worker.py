@@ -63,7 +63,8 @@ class Worker:
         self._overlay = Overlay(Path(spec["overlay"]), [Path(self._run.folder)])
         self._files_before = _files_before(self._run)
         restorer = Restorer(
-            self._runtime, self._run.blob, self._sources, self._install_files, hindsight_names(self._diff)
+            self._runtime, self._run.blob, self._sources, self._install_files, hindsight_names(self._diff),
+            {module for module, each in self._diff.modules.items() if not each.identical},
         )
         self._session = ReplaySession(
             self._runtime,

@@ -61,7 +61,7 @@ class AppendFile:
     def __init__(self, path: str) -> None:
         self.path = path
         low = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o666)
-        self._descriptor = _move_up(low)
+        self._descriptor = move_up(low)
         status = os.fstat(self._descriptor)
         self._identity = (status.st_dev, status.st_ino)
         self.size = 0
@@ -98,7 +98,8 @@ class AppendFile:
             os.close(self._descriptor)
 
 
-def _move_up(descriptor: int) -> int:
+def move_up(descriptor: int) -> int:
+    """Give a descriptor a high number, so that the script's own files get the numbers that they have without us."""
     import fcntl
 
     for base in _DESCRIPTOR_BASES:

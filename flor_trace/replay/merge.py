@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, TextIO
 
 from flor_trace.replay.coordinator import Outcome
 from flor_trace.replay.lines import compare_output
 from flor_trace.replay.plan import Plan, Unit
+from flor_trace.replay.repeats import Repeats
 from flor_trace.replay.transcript import HINDSIGHT_NONE, read_transcript
 
 STREAMS = ("stdout", "stderr")
@@ -17,10 +19,12 @@ STREAMS = ("stdout", "stderr")
 
 @dataclass
 class OutputVerdict:
-    """How replayed output compares with the recorded: lines that depend on the clock are no divergence."""
+    """How replayed output compares with the recorded: lines that depend on the clock are no divergence, and neither are
+    warnings that a worker shows because another one, or a skipped loop, had shown them before."""
 
     compared: int = 0
     clock_lines: int = 0
+    repeated_warnings: int = 0
     differences: list[str] = field(default_factory=list)
 
 
@@ -68,23 +72,29 @@ class Merger:
 
     def _print(self, unit: Unit, outcome: Outcome) -> None:
         stretch = outcome.stretches[unit.index]
+        records = list(read_transcript(stretch.file, stretch.start, stretch.end))
+        skipped = [(record["skip"][0], record["skip"][1]) for record in records if "skip" in record]
+        start, end = unit.outputs
+        expected = list(self._expected(start, end, skipped)) if start >= 0 else []
+        jumped_over = [self._recorded[: max(start, 0)], *(self._recorded[first:last] for first, last in skipped)]
+        repeats = Repeats(expected, chain.from_iterable(jumped_over))
         replayed: dict[str, list[str]] = {s: [] for s in STREAMS}
-        skipped: list[tuple[int, int]] = []
-        for record in read_transcript(stretch.file, stretch.start, stretch.end):
+        for record in records:
             if "skip" in record:
-                first, last = record["skip"]
-                skipped.append((first, last))
                 if self._show_all:
+                    first, last = record["skip"]
                     for output in self._recorded[first:last]:
                         self._emit({**output, "new": HINDSIGHT_NONE})
                 continue
             if record["new"] == HINDSIGHT_NONE:
+                if record["stream"] == "stderr":
+                    record["text"] = repeats.drop(record["text"], self._as_recorded)
                 replayed[record["stream"]].append(record["text"])
             if self._show_all or record["new"] != HINDSIGHT_NONE:
                 self._emit(record)
-        first, end = unit.outputs
-        if first >= 0:
-            self._compare(list(self._expected(first, end, skipped)), replayed)
+        self.verdict.repeated_warnings += repeats.dropped
+        if start >= 0:
+            self._compare(expected, replayed)
 
     def _expected(
         self, first: int, last: int | None, skipped: list[tuple[int, int]]

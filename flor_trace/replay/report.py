@@ -28,6 +28,7 @@ class Report:
     checks: int
     compared_lines: int
     clock_lines: int
+    repeated_warnings: int = 0
     largest: float = 0.0
     first: str = ""
     hindsight: list[str] = field(default_factory=list)
@@ -52,6 +53,7 @@ class Report:
             checks=len(outcome.checks),
             compared_lines=output.compared,
             clock_lines=output.clock_lines,
+            repeated_warnings=output.repeated_warnings,
             largest=max((c["largest"] for c in outcome.checks), default=0.0),
             first=first,
             hindsight=[f"{diff.paths[module]}:{s.lineno}" for module, s in diff.hindsight],
@@ -69,6 +71,8 @@ def describe_report(report: Report) -> str:
     checked = f"{report.checks} state checks, {report.compared_lines} recorded lines compared"
     if report.clock_lines:
         checked += f", {report.clock_lines} of them with the clock set apart"
+    if report.repeated_warnings:
+        checked += f", {report.repeated_warnings} warnings not counted that a worker has shown again"
     lines = [*report.notes]
     if report.failures:
         lines.append(f"replay incomplete; what was replayed is {report.verdict} ({checked})")

@@ -1,0 +1,66 @@
+"""Warnings that are shown once per process, and so again in each worker that has jumped over where they were shown first."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+# What `warnings.formatwarning` makes: `file:line: Category: message`, more lines of the message, the source line indented.
+_HEAD = re.compile(r"\S.*:\d+: [A-Za-z_][\w.]*: ")
+_LONGEST_MESSAGE = 30
+
+
+class Repeats:
+    """Recognises, in one stretch of a replay, the warnings that the recorded run had shown before it.
+
+    Only what the stretch shows more often than it did when recorded, and what is the same to the last character, counts.
+
+    Args:
+        expected: the recorded output records of the stretch.
+        before: those of all that precedes the stretch, and of the loops that were skipped in it.
+    """
+
+    def __init__(self, expected: Iterable[Mapping[str, Any]], before: Iterable[Mapping[str, Any]]) -> None:
+        self._due = Counter(line for line in _stderr_lines(expected) if _HEAD.match(line))
+        self._known: dict[str, list[str]] = {}
+        lines = _stderr_lines(before)
+        for number, line in enumerate(lines):
+            if _HEAD.match(line):
+                self._known.setdefault(line, _block(lines[number : number + _LONGEST_MESSAGE]))
+        self.dropped = 0
+
+    def drop(self, text: str, as_recorded: Callable[[str], str]) -> str:
+        """A text written to stderr without the repeated warnings in it; `as_recorded` undoes what insertions did to line
+        numbers."""
+        if not self._known:
+            return text
+        shown, lines = text.splitlines(keepends=True), as_recorded(text).splitlines(keepends=True)
+        kept: list[str] = []
+        at = 0
+        while at < len(lines):
+            head = lines[at]
+            block = self._known.get(head)
+            if block is not None and self._due[head] <= 0 and lines[at : at + len(block)] == block:
+                self.dropped += 1
+                at += len(block)
+                continue
+            self._due[head] -= 1
+            kept.append(shown[at])
+            at += 1
+        return "".join(kept)
+
+
+def _stderr_lines(records: Iterable[Mapping[str, Any]]) -> list[str]:
+    return "".join(r["text"] for r in records if r["stream"] == "stderr").splitlines(keepends=True)
+
+
+def _block(lines: list[str]) -> list[str]:
+    """The lines of one warning: to the indented source line, if it has one, else its head."""
+    for number, line in enumerate(lines[1:], start=1):
+        if line.startswith("  "):
+            return lines[: number + 1]
+        if _HEAD.match(line):
+            break
+    return lines[:1]

@@ -190,7 +190,8 @@ class _Rewriter:
             qualname,
             qualname + ".<locals>.",
             loops=not plain,
-            clocks=probed,
+            # A generator's clock is read by whoever takes its items: in `contextlib.contextmanager`s, for one.
+            clocks=probed or (is_generator(node) and not barred and not self.no_function_probes),
             barred=barred,
             wraps=scope.wraps and not compiled,
         )

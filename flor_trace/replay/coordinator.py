@@ -154,7 +154,7 @@ class Coordinator:
                 self.outcome.failures.append(message["text"])
                 worker.finished = True
             elif kind == "finished":
-                self._finished(worker, message["status"])
+                self._finished(worker, message["status"], message.get("words", ""))
 
     def _give(self, worker: _Worker, start: int) -> None:
         unit = next((u for u in self._pending if u > worker.last), None)
@@ -177,13 +177,13 @@ class Coordinator:
         if worker.unit is not None:
             self._pending = sorted([*self._pending, worker.unit])
 
-    def _finished(self, worker: _Worker, status: int | None) -> None:
+    def _finished(self, worker: _Worker, status: int | None, words: str) -> None:
         worker.finished = True
         if status is not None and status != self._recorded_status:
             recorded = "was killed" if self._recorded_status is None else f"ended with {self._recorded_status}"
             self.outcome.failures.append(
                 f"the replayed script ended with status {status} where the recorded one {recorded}"
-                + self._last_words(worker)
+                + (self._last_words(worker) or _traceback(words))
             )
         elif worker.unit is not None:
             where = self._describe(worker.unit)
@@ -198,9 +198,7 @@ class Coordinator:
             record = json.loads(line)
             if record.get("stream") == "stderr":
                 texts.append(record["text"])
-        text = "".join(texts)
-        at = text.rfind("Traceback (most recent call last)")
-        return ":\n" + text[at:].rstrip() if at >= 0 else ""
+        return _traceback("".join(texts))
 
     def _ended(self, worker: _Worker) -> None:
         self._selector.unregister(worker.handle.connection)
@@ -233,3 +231,9 @@ class Coordinator:
         if unit.kind == "after":
             return f"what follows {loop}"
         return f"iterations {unit.start}..{'' if unit.end is None else unit.end - 1} of {loop}"
+
+
+def _traceback(text: str) -> str:
+    """The last traceback in what was written to stderr, ready to follow a sentence; empty if there is none."""
+    at = text.rfind("Traceback (most recent call last)")
+    return ":\n" + text[at:].rstrip() if at >= 0 else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import deque
 from collections.abc import Callable
 from types import FrameType
 from typing import NoReturn
@@ -49,6 +50,8 @@ class ReplaySession:
         self._process = os.getpid()
         self.unit: Unit | None = plan.units[0] if owns_prologue and plan.units[0].kind == PROLOGUE else None
         self.owned = self.unit is not None
+        # The traceback of a script that raises where nothing is owned is in no transcript.
+        self._unowned_errors: deque[str] = deque(maxlen=400)
         self._partition_of = {key: number for number, key in enumerate(plan.partitions)}
 
     # -- boundaries ---------------------------------------------------------------------------------------------
@@ -240,6 +243,8 @@ class ReplaySession:
     def wrote(self, stream: str, text: str) -> None:
         """The script has written `text`."""
         if not self.owned:
+            if stream == "stderr":
+                self._unowned_errors.append(text)
             return
         runtime = self.runtime
         new = runtime.hindsight[0] if runtime.hindsight else HINDSIGHT_NONE
@@ -253,7 +258,8 @@ class ReplaySession:
         if self.owned and ref is not None and status == self.history.status:
             self._verify(ref, None)
         self._finish_unit()
-        self.link.tell("finished", status=status, end=self.transcript.position())
+        words = "".join(self._unowned_errors)
+        self.link.tell("finished", status=status, end=self.transcript.position(), words=words)
 
 
 def _ever_earlier(refs: list[SnapshotRef]) -> list[SnapshotRef]:

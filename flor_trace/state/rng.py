@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import random
 import sys
 from typing import Any
@@ -58,11 +59,13 @@ def dump() -> dict[str, Any]:
 
 
 def load(values: dict[str, Any]) -> None:
-    """Set the states that `dump` wrote, for the libraries that are imported."""
+    """Set the states that `dump` wrote, importing the libraries that were imported then: NumPy imports its `random`
+    when that is first asked for, which may have been behind the point that a restore starts from."""
     if "random" in values:
         random.setstate(values["random"])
-    numpy = sys.modules.get("numpy")
-    if "numpy" in values and numpy is not None:
+    if "numpy" in values:
+        numpy = importlib.import_module("numpy")
+        mtrand = importlib.import_module("numpy.random.mtrand")
         key, pos, has_gauss, gauss = values["numpy"]
         state = {
             "bit_generator": "MT19937",
@@ -70,12 +73,11 @@ def load(values: dict[str, Any]) -> None:
             "has_gauss": has_gauss,
             "gauss": gauss,
         }
-        sys.modules["numpy.random.mtrand"]._rand.set_state(state)
-    torch = sys.modules.get("torch")
-    if torch is None or not hasattr(torch, "default_generator"):
+        mtrand._rand.set_state(state)
+    if "torch" not in values:
         return
-    if "torch" in values:
-        torch.default_generator.set_state(torch.frombuffer(bytearray(values["torch"]), dtype=torch.uint8))
+    torch = importlib.import_module("torch")
+    torch.default_generator.set_state(torch.frombuffer(bytearray(values["torch"]), dtype=torch.uint8))
     if "cuda" in values and torch.cuda.is_available():
         torch.cuda.init()
         for generator, value in zip(torch.cuda.default_generators, values["cuda"], strict=False):

@@ -1,4 +1,5 @@
-"""Where a walk begins: the locals of user frames, the globals of user modules, and the state of libraries."""
+"""Where a walk begins: the locals of user frames, the iterators of the loops that they are in, the globals of user modules,
+and the state of libraries."""
 
 from __future__ import annotations
 
@@ -25,8 +26,9 @@ def collect_roots(runtime: Runtime, frame: FrameType | None) -> tuple[Roots, lis
         modules=modules,
         frames=[FrameRoot(live.name, read_locals(live.frame)) for live in frames],
         library=values,
-        extra={},
+        extra={str(n): a.source for n, a in enumerate(runtime.stack) if a.source is not None},
         codes=_active_codes(frame, runtime.user_files),
+        stack=[live.frame for live in frames],
     )
     return roots, frames
 

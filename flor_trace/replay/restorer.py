@@ -13,9 +13,10 @@ from flor_trace.errors import NotRestorable
 from flor_trace.record.roots import collect_roots
 from flor_trace.replay.history import SnapshotRef
 from flor_trace.runtime.engine import Runtime
-from flor_trace.runtime.frames import LiveFrame, surplus_locals, write_locals
+from flor_trace.runtime.frames import LiveFrame, read_locals, surplus_locals, write_locals
+from flor_trace.runtime.loops import Activation
 from flor_trace.runtime.offline import TRACKER_VARIABLES
-from flor_trace.state import Graph, Ignore, Scope, TokenTable, compare, walk
+from flor_trace.state import Graph, Ignore, LiveGraph, Scope, TokenTable, compare, walk
 from flor_trace.state import Restorer as StateRestorer
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ class Restorer:
         self,
         ref: SnapshotRef,
         frame: FrameType,
-        advance: Callable[[], bool] | None = None,
+        jumping: Activation | None = None,
         graph_needed: Callable[[str], None] | None = None,
     ) -> None:
         """Make the live state that of the snapshot; `verify` must have been called in this activation before.
@@ -107,8 +108,7 @@ class Restorer:
         Args:
             ref: the snapshot, of the same activation.
             frame: the frame of its loop.
-            advance: repositions the loop's iterator, False if it has too few items; called once it is certain that the
-                snapshot can be restored, and before anything is, since taking items has effects that must be undone.
+            jumping: the activation, if its iterator is to be set to the snapshot's iteration.
             graph_needed: called if the script later asks for the autograd graph of a restored tensor, with the name of its node.
 
         Raises:
@@ -120,16 +120,22 @@ class Restorer:
         kept = {name: os.environ[name] for name in TRACKER_VARIABLES if name in os.environ}
         target.library["environ"] = {**target.library["environ"], **kept}
         live_state = walk(roots, self._scope, self._tokens)
+        matching = self._matching
+        if jumping is not None and jumping.source is not None:
+            matching = {**_matched_behind(target, str(len(self.runtime.stack) - 1), live_state, ignore), **matching}
         planned = StateRestorer(
-            target, self._matching, roots, self._scope, self._read_blob, ignore, live_state, graph_needed
+            target, matching, roots, self._scope, self._read_blob, ignore, live_state, graph_needed
         ).plan()
         self._check_frames(frames, planned.frame_names())
-        if advance is not None and not advance():
+        if jumping is not None and jumping.source is None and not jumping.advance_to(int(ref.at.iteration)):
             raise NotRestorable(ref.at.loop, "its iterator has too few items")
         restored = planned.apply()
-        for live, root, values in zip(frames, roots.frames, restored.frames, strict=True):
-            kept = {n: v for n, v in root.locals.items() if n in ignore.frames.get(live.name, set())}
-            write_locals(live.frame, {**kept, **values})
+        for live, values in zip(frames, restored.frames, strict=True):
+            # read only now: variables of enclosing functions, which have been written before their inner ones
+            present = read_locals(live.frame)
+            held = {n: v for n, v in present.items() if n in ignore.frames.get(live.name, set())}
+            write_locals(live.frame, {**held, **values})
+        self._set_iterators(restored.extra, ref, jumping)
         self._matching = restored.matching
         self.runtime.entries.clear()
         self.runtime.entries.update(ref.entries)
@@ -138,6 +144,16 @@ class Restorer:
             assert self.runtime.entries.get(activation.probe.key, 0) > activation.entry
         self.sources.offset = ref.sources
         self._install_files(ref.files)
+
+    def _set_iterators(self, sources: Mapping[str, Any], ref: SnapshotRef, jumping: Activation | None) -> None:
+        for number, activation in enumerate(self.runtime.stack):
+            source = sources.get(str(number))
+            if source is None:
+                continue
+            if activation is jumping:
+                activation.stand_at(int(ref.at.iteration), source)
+            elif source is not activation.source:
+                activation.replace_source(source)
 
     def _check_frames(self, frames: list[LiveFrame], names: list[set[str]]) -> None:
         for live, bound in zip(frames, names, strict=True):
@@ -151,6 +167,28 @@ class Restorer:
 
     def _frame_names(self, live: LiveFrame) -> set[str]:
         module = live.frame.f_globals.get("__name__", "")
-        return self._names.get((str(module), live.frame.f_code.co_qualname), set())
+        code = live.frame.f_code
+        # a hindsight statement may read variables of enclosing functions that its function had no need of before
+        shared = set(code.co_freevars) if str(module) in self._edited else set()
+        return self._names.get((str(module), code.co_qualname), set()) | shared
 
 
+def _matched_behind(target: Graph, root: str, live: LiveGraph, ignore: Ignore) -> dict[Any, object]:
+    """What stands in a loop's iterator and behind it, matched by its place: it was born when the iterable was evaluated,
+    after the entry's snapshot, so that it has no token yet, and by then nothing else can have come into that place."""
+    cells = [
+        cell for entry in target.roots if entry.section == "extra"
+        for name, cell in zip(entry.names, entry.cells, strict=True) if name == root
+    ]  # fmt: skip
+    found = compare(target, live, ignore).matching
+    behind: dict[Any, object] = {}
+    while cells:
+        cell = cells.pop()
+        if type(cell) is not tuple or len(cell) != 1 or cell[0] in behind or cell[0] not in found:
+            continue
+        behind[cell[0]] = found[cell[0]]
+        node = target.nodes[cell[0]]
+        cells.extend(node[3])
+        if node[4] is not None:
+            cells.extend([node[4][0], *node[4][2]])
+    return behind

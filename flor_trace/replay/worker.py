@@ -58,6 +58,7 @@ class Worker:
         self._diff = pickle.loads(Path(spec["diff"]).read_bytes())
         self._numbers = {(module, s.index): n for n, (module, s) in enumerate(self._diff.hindsight)}
         self._runtime = Runtime()
+        self._keeper = rng.Keeper()
         self._sources = Sources("replay")
         self._sources.load(_recorded_values(self._run))
         self._overlay = Overlay(Path(spec["overlay"]), [Path(self._run.folder)])
@@ -104,12 +105,14 @@ class Worker:
             # An edited log statement that draws random numbers drew them when it was recorded, too.
             return HindsightProbe(self._runtime, number, lambda: None, lambda _: None)
 
+        keeper = self._keeper
+
         def capture() -> object:
             self._sources.suspend()
-            return rng.capture()
+            return keeper.capture()
 
         def apply(values: Any) -> None:
-            rng.apply(values)
+            keeper.apply(values)
             self._sources.resume()
 
         return HindsightProbe(self._runtime, number, capture, apply)

@@ -15,6 +15,7 @@ from typing import Any
 
 from ..errors import NotRestorable
 from . import library
+from .closures import Enclosing
 from .compare import compare
 from .graph import UNSET, Buffer, Cell, Graph, LiveGraph, Node
 from .kinds import Kind, registry_for
@@ -85,6 +86,7 @@ class Restorer:
         self._views: dict[int, Node] = {}
         self._torch_regions: set[int] = set()
         self._codes: list[types.CodeType] | None = None
+        self._enclosing: Enclosing | None = None
 
     def run(self) -> Restored:
         """Plan, then apply."""
@@ -219,17 +221,36 @@ class Restorer:
             raise NotRestorable(self.path(token), f"its module {module} is not loaded")
         return space
 
-    def code(self, token: int, qualname: str, freevars: tuple[str, ...], signature: Any) -> types.CodeType:
-        """The code of a function that must be built anew, looked up in all code that is at hand."""
+    def code(
+        self, token: int, qualname: str, freevars: tuple[str, ...], signature: Any, edited: bool = False
+    ) -> types.CodeType:
+        """The code of a function that must be built anew, looked up in all code that is at hand; `edited`: its log
+        statements may have changed which variables it shares."""
         if self._codes is None:
             self._codes = list(self._all_codes())
-        found = [code for code in self._codes if code.co_qualname == qualname and code.co_freevars == freevars]
+        named = [code for code in self._codes if code.co_qualname == qualname]
+        found = [code for code in named if code.co_freevars == freevars] or (named if edited else [])
         found = [c for c in found if c.co_argcount == signature[0] and c.co_kwonlyargcount == signature[1]]
         found = [c for c in found if c.co_varnames[: signature[0] + signature[1]] == signature[2]]
         if len(found) != 1:
             reason = "its code is not found" if not found else "several functions go by its name"
             raise NotRestorable(self.path(token), reason)
         return found[0]
+
+    def new_free_variable(
+        self, token: int, code: types.CodeType, name: str, known: dict[str, Any]
+    ) -> types.CellType:
+        """The cell of a variable that a function did not share when it was recorded."""
+        live = self.matching.get(token)
+        if type(live) is types.FunctionType and live.__code__ is code and live.__closure__ is not None:
+            return live.__closure__[code.co_freevars.index(name)]
+        if self._enclosing is None:
+            functions = [obj for obj in self.live.objects.values() if type(obj) is types.FunctionType]
+            self._enclosing = Enclosing(self._codes or list(self._all_codes()), self.roots.stack, functions)
+        found = self._enclosing.cell(code, name, known)
+        if found is None:
+            raise NotRestorable(self.path(token), f"a new statement in it reads {name}, which cannot be found")
+        return found
 
     def code_like(self, token: int, qualname: str, signature: Any) -> types.CodeType:
         """`code`, whatever its free variables."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from types import CodeType
+from types import CodeType, FrameType
 from typing import Any
 
 
@@ -47,6 +47,8 @@ class Roots:
     extra: dict[str, Any] = field(default_factory=dict)
     # code objects in which the code of a function that must be built anew may be found (instrumented modules')
     codes: list[CodeType] = field(default_factory=list)
+    # the live frames of user functions: where cells of their variables may be found
+    stack: list[FrameType] = field(default_factory=list)
 
 
 @dataclass(slots=True)

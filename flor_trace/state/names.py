@@ -5,11 +5,15 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import types
 from typing import Any
 
 from ..errors import NotRestorable
 
 _MISSING = object()
+# Where replay leaves the functions of files as they are, and where it has put those that stand in for them: a name restored
+# must lead to the latter, or the script's real files would be changed.
+_PUBLIC = {"posix": "os", "_io": "io", "_sqlite3": "sqlite3"}
 
 
 def lookup(module: str, qualname: str) -> Any:
@@ -29,6 +33,10 @@ def lookup(module: str, qualname: str) -> Any:
             space = getattr(found, "__dict__", None) if isinstance(found, type(sys)) else None
             inner = space.get(part, _MISSING) if isinstance(space, dict) else _MISSING
         found = inner
+    if type(found) is types.BuiltinFunctionType and module in _PUBLIC:
+        stand_in = getattr(sys.modules.get(_PUBLIC[module]), "__dict__", {}).get(qualname)
+        if getattr(stand_in, "__wrapped__", None) is found:
+            return stand_in
     return found
 
 

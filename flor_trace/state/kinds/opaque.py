@@ -73,8 +73,13 @@ def _loader_iterator(w: Walker, obj: Any, token: int) -> Node:
     return _node(type_name(type(obj)), (namespace.get("_num_yielded"),))
 
 
-def _file(w: Walker, obj: Any, token: int) -> Node:
+def file_node(obj: Any) -> Node:
+    """An open file."""
     return _node(type_name(type(obj)))
+
+
+def _file(w: Walker, obj: Any, token: int) -> Node:
+    return file_node(obj)
 
 
 def _emit_c_object(w: Walker, obj: Any, token: int) -> Node:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections import deque
-from collections.abc import Callable
 from types import FrameType
 from typing import NoReturn
 
@@ -191,9 +190,8 @@ class ReplaySession:
             refs = []
         told = False
         for ref in _ever_earlier([ref for ref in refs if self.avoided.allows(ref.at)]):
-            head = int(ref.at.iteration)
             try:
-                self._restore(ref, frame, lambda head=head: activation.advance_to(head))  # type: ignore[misc]
+                self._restore(ref, frame, activation)
             except NotRestorable as reason:
                 if not told:
                     self.link.tell("note", text=f"{ref.at} could not be restored ({reason}); an earlier snapshot is used")
@@ -210,7 +208,7 @@ class ReplaySession:
         if ref is None or recorded is None or not self.avoided.allows(ref.at):
             return False
         try:
-            self._restore(ref, frame)
+            self._restore(ref, frame, leaving=activation)
         except NotRestorable as reason:
             self.link.tell("note", text=f"{ref.at} could not be restored ({reason}); the loop is executed again")
             return False
@@ -220,8 +218,12 @@ class ReplaySession:
             self.transcript.skip(begun.outputs, ref.outputs)
         return True
 
-    def _restore(self, ref: SnapshotRef, frame: FrameType, advance: Callable[[], bool] | None = None) -> None:
-        self.restorer.restore(ref, frame, advance, lambda name: self._graph_needed(ref, name))
+    def _restore(
+        self, ref: SnapshotRef, frame: FrameType, jumping: Activation | None = None, leaving: Activation | None = None
+    ) -> None:
+        self.restorer.restore(ref, frame, jumping, lambda name: self._graph_needed(ref, name))
+        if leaving is not None:
+            leaving.abandon()
         if not self._verify(ref, frame, restored=True):
             self.link.tell("note", text=f"the state restored at {ref.at} is not the recorded one")
 

@@ -198,6 +198,7 @@ class Activation:
         "seconds_per_iteration",
         "size",
         "skipped",
+        "source",
         "stalled",
         "started",
         "ticks",
@@ -216,6 +217,7 @@ class Activation:
         self.seconds_per_iteration = 0.0
         self.ticks: list[float] = []
         self.data: object = None
+        self.source: Iterator[Any] | None = None
         self.stalled = 0.0  # seconds of ours within it, which its times leave out
         self._items: Iterator[Any] | None = None
         self._range: range | None = None
@@ -229,7 +231,13 @@ class Activation:
         if type(items) is _RANGE_ITERATOR and not shared:
             reduced: Any = items.__reduce__()
             self._range = reduced[1][0]
-        elif type(items) in _SIZED_ITERATORS:
+        else:
+            self._take_from(items)
+
+    def _take_from(self, items: Iterator[Any]) -> None:
+        self.source = items
+        self._tail = self._remaining = None
+        if type(items) in _SIZED_ITERATORS:
             self._items = items
             self._remaining = length_hint(items)
         else:
@@ -242,7 +250,24 @@ class Activation:
 
     def release(self) -> None:
         """Drop the iterator where plain Python would: when the loop has been left."""
-        self._items = self._range = self._tail = self._chunk = None
+        self.source = self._items = self._range = self._tail = self._chunk = None
+
+    def abandon(self) -> None:
+        """The activation goes to its exit without its remaining items."""
+        if self.source is not None:
+            keep_forever(self.source)
+        self.release()
+
+    def stand_at(self, iteration: int, source: Iterator[Any]) -> None:
+        """The iterator has been restored to where `iteration` takes its item; `source` is the script's iterator now."""
+        self.iteration = iteration
+        self.replace_source(source)
+
+    def replace_source(self, source: Iterator[Any]) -> None:
+        """A restore has set the iterator, or has made another one that stands where it should."""
+        if source is not self.source:
+            keep_forever(self.source)
+        self._take_from(source)
 
     def advance_to(self, iteration: int) -> bool:
         """Reposition to `iteration` by taking and dropping items; False if they run out before."""
@@ -327,6 +352,14 @@ class Activation:
         """All remaining items in one chunk: the run is no longer tracked."""
         self.size = sys.maxsize >> 1
         return self._hand_out(self.size)
+
+
+def keep_forever(thing: object) -> None:
+    """Never let go of an iterator that a restore has put another in place of: a generator that is dropped runs its
+    `finally` blocks, over a state that is not its own."""
+    import ctypes  # replay only
+
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
 
 
 class _Tail:

@@ -14,7 +14,16 @@ if TYPE_CHECKING:
     from ..restore import Restorer
     from ..walk import Walker
 
+
+class _Sequence:
+    """What is iterated over by index alone."""
+
+    def __getitem__(self, index: int) -> int:
+        raise IndexError(index)
+
+
 _TYPES: list[type] = [
+    type(iter(_Sequence())),
     type(iter([])), type(iter(())), type(iter("")), type(iter("é")), type(iter(b"")), type(iter(bytearray())),
     type(iter(range(0))), type(iter(range(1 << 70))), type(reversed([])), type(iter({})), type(iter({}.keys())),
     type(iter({}.values())), type(iter({}.items())), type(iter(set())), enumerate, zip, map, filter, reversed,

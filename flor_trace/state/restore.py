@@ -222,13 +222,16 @@ class Restorer:
         return space
 
     def code(
-        self, token: int, qualname: str, freevars: tuple[str, ...], signature: Any, edited: bool = False
+        self, token: int, qualname: str, freevars: tuple[str, ...], signature: Any, edited: bool = False,
+        module: str | None = None,
     ) -> types.CodeType:
         """The code of a function that must be built anew, looked up in all code that is at hand; `edited`: its log
         statements may have changed which variables it shares."""
         if self._codes is None:
             self._codes = list(self._all_codes())
         named = [code for code in self._codes if code.co_qualname == qualname]
+        if not named:
+            named = [code for code in _codes_within(module, qualname) if code.co_qualname == qualname]
         found = [code for code in named if code.co_freevars == freevars] or (named if edited else [])
         found = [c for c in found if c.co_argcount == signature[0] and c.co_kwonlyargcount == signature[1]]
         found = [c for c in found if c.co_varnames[: signature[0] + signature[1]] == signature[2]]
@@ -260,16 +263,8 @@ class Restorer:
         return self.code(token, qualname, known.pop(), signature)
 
     def _all_codes(self) -> Iterator[types.CodeType]:
-        todo = list(self.roots.codes)
-        todo.extend(obj.__code__ for obj in self.live.objects.values() if type(obj) is types.FunctionType)
-        seen: set[int] = set()
-        while todo:
-            code = todo.pop()
-            if id(code) in seen:
-                continue
-            seen.add(id(code))
-            yield code
-            todo.extend(const for const in code.co_consts if type(const) is types.CodeType)
+        functions = (obj for obj in self.live.objects.values() if type(obj) is types.FunctionType)
+        return _nested([*self.roots.codes, *(function.__code__ for function in functions)])
 
     # ---- plan
 
@@ -487,13 +482,34 @@ class Restorer:
                 space[key] = value
 
 
+def _nested(todo: list[types.CodeType]) -> Iterator[types.CodeType]:
+    """Code objects and all that is defined within them."""
+    seen: set[int] = set()
+    while todo:
+        code = todo.pop()
+        if id(code) in seen:
+            continue
+        seen.add(id(code))
+        yield code
+        todo.extend(const for const in code.co_consts if type(const) is types.CodeType)
+
+
+def _codes_within(module: str | None, qualname: str) -> Iterator[types.CodeType]:
+    """The code of what a library's function defines (a wrapper made by a decorator, say)."""
+    outer = lookup(module or "", qualname.partition(".<locals>")[0])
+    while isinstance(outer, (staticmethod, classmethod)):
+        outer = outer.__func__
+    code = getattr(outer, "__code__", None)
+    return _nested([code] if isinstance(code, types.CodeType) else [])
+
+
 class _MemoryKind(Kind):
     name = "memory"
 
 
 _MEMORY = _MemoryKind()
 _NO_ATTRS = frozenset({"opaque", "memory", "cell", "method", "builtin", "iterator", "reduced", "enum", "slice",
-                       "bits", "generator", "np.generator", "np.randomstate", "torch.generator"})  # fmt: skip
+                       "bits", "generator", "reader", "np.generator", "np.randomstate", "torch.generator"})  # fmt: skip
 
 
 def _hashes_objects(node: Node) -> bool:

@@ -20,10 +20,13 @@ if TYPE_CHECKING:
 _BUFFERED: dict[str, Any] = {t.__name__: t for t in (io.BufferedReader, io.BufferedWriter, io.BufferedRandom)}
 
 
-def _emit(w: Walker, obj: Any, token: int) -> Node:
-    text, buffered, raw = _layers(obj)
-    if type(raw) is not io.FileIO or not raw.closed:
+def emit_file(w: Walker, obj: Any, token: int) -> Node:
+    """A file that has been closed, or an opaque one."""
+    text, buffered, raw = layers_of(obj)
+    if type(raw) is not io.FileIO:
         return file_node(obj)
+    if not raw.closed:
+        return _open_node(obj, text, buffered, raw)
     namespace = vars(raw)
     name, mode = namespace.get("name"), raw.mode
     payload = (
@@ -35,7 +38,7 @@ def _emit(w: Walker, obj: Any, token: int) -> Node:
     return ("closed file", None, payload, (w.cell(name),), None)
 
 
-def _layers(obj: Any) -> tuple[Any, Any, Any]:
+def layers_of(obj: Any) -> tuple[Any, Any, Any]:
     """The text wrapper, the buffer and the raw file; raw is None where one of them is not the interpreter's own."""
     text = buffered = None
     try:
@@ -77,7 +80,7 @@ class ClosedFileKind(Kind):
 def register(reg: Registry) -> None:
     """Make these kinds known."""
     for cls in (io.FileIO, io.TextIOWrapper, *_BUFFERED.values()):
-        reg.add(cls, Handler(_emit, serial=True))
+        reg.add(cls, Handler(emit_file, serial=True))
     reg.kind(ClosedFileKind())
     # In replay these stand where `open` and the functions of `os` stood.
     reg.named["flor_trace.runtime.guarded.Guarded"] = reg.exact[types.BuiltinFunctionType]

@@ -68,6 +68,11 @@ def singletons() -> dict[int, tuple[str, str]]:
         obj = getattr(sys, name, None)
         if obj is not None:
             table[id(obj)] = ("singleton", f"sys.{name}")
+    for name in ("stdout", "stderr"):
+        # What stands in for a stream's `write` (see runtime.output), which a progress bar keeps.
+        stand_in = getattr(getattr(sys, name, None), "__dict__", {}).get("write")
+        if stand_in is not None:
+            table[id(stand_in)] = ("singleton", f"sys.{name}.write")
     table[id(os.environ)] = ("singleton", "os.environ")
     table[id(Ellipsis)] = ("singleton", "builtins.Ellipsis")
     table[id(NotImplemented)] = ("singleton", "builtins.NotImplemented")
@@ -79,5 +84,5 @@ def singletons() -> dict[int, tuple[str, str]]:
 
 def singleton(name: str) -> Any:
     """The object that `singletons` wrote down under this name."""
-    module, _, attribute = name.rpartition(".")
+    module, _, attribute = name.partition(".")
     return find(module, attribute)

@@ -69,7 +69,7 @@ class FunctionKind(Kind):
         known = r.by_name(module, qualname, types.FunctionType)
         if known is not None and known.__code__.co_freevars == freevars == ():
             return known
-        code = r.code(token, qualname, freevars, signature, module in r.ignore.edited)
+        code = r.code(token, qualname, freevars, signature, module in r.ignore.edited, module)
         space = r.resolve(node[3][2]) if node[3][2] is not None else r.namespace(token, module)
         cells = dict(zip(freevars, (r.resolve(cell) for cell in node[3][3:]), strict=True))
         closure = tuple(cells[n] if n in cells else r.new_free_variable(token, code, n, cells) for n in code.co_freevars)

@@ -315,11 +315,11 @@ def _flush_output() -> None:
 def _print_nothing_more() -> None:
     """Let the interpreter see one more exception without a word about it."""
     hook = sys.excepthook
-    error = sys.last_value
 
     def silent(*_: object) -> None:
         sys.excepthook = hook
-        if error is not None:
-            _remember(error, error.__traceback__)
+        # Without this the frames that were called from the bottom of the stack would live until the interpreter takes
+        # itself apart; on 3.11, where their links lead to frames that are gone, that ended in a segmentation fault.
+        sys.last_traceback = None
 
     sys.excepthook = silent

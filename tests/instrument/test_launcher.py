@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -132,3 +133,20 @@ def test_data_loader_workers_are_unharmed(tmp_path: Path) -> None:
     )
     assert plain.returncode == 0, plain.stderr
     assert (ours.stdout, ours.stderr, ours.returncode) == (plain.stdout, plain.stderr, plain.returncode)
+
+
+CONSOLE_SCRIPT = "import sys\nfrom flor_trace.cli import main\nsys.exit(main())\n"
+INTERRUPTED = "import os, signal\nfor e in range(4):\n    if e == 3:\n        os.kill(os.getpid(), signal.SIGINT)\n"
+
+
+def test_an_interrupted_script_ends_by_the_signal_under_the_console_script(tmp_path: Path) -> None:
+    (tmp_path / "console.py").write_text(CONSOLE_SCRIPT)
+    (tmp_path / "train.py").write_text(INTERRUPTED)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    for _ in range(3):  # the segmentation fault that this once ended in did not come every time
+        done = subprocess.run(
+            [sys.executable, "console.py", "record", "--every", "1", "train.py"],
+            cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        assert done.returncode == -signal.SIGINT, done.stderr
+        assert done.stderr.count("KeyboardInterrupt") == 1

@@ -1,14 +1,17 @@
-"""Files that have been closed: `with open(…) as file:` leaves such a name behind. Open ones are opaque.
+"""Files that have been closed: `with open(…) as file:` leaves such a name behind, and open ones.
 
 Also what replay puts in the place of the functions that open and change files: state says what it stands for."""
 
 from __future__ import annotations
 
+import gc
 import io
 import os
+import stat
 import types
 from typing import TYPE_CHECKING, Any
 
+from ...errors import NotRestorable
 from ..graph import Node
 from . import Handler, Kind, Registry
 from .opaque import file_node
@@ -36,6 +39,38 @@ def emit_file(w: Walker, obj: Any, token: int) -> Node:
         (text.encoding, text.errors, text.line_buffering, vars(text).get("mode")) if text is not None else None,
     )
     return ("closed file", None, payload, (w.cell(name),), None)
+
+
+def _open_node(obj: Any, text: Any, buffered: Any, raw: Any) -> Node:
+    """An open file: for one that is written to, how much the script has written that the file itself does not hold yet."""
+    name = vars(raw).get("name")
+    if type(name) is not str or name.startswith(("/dev/", "/proc/")) or not raw.writable():
+        return file_node(obj)
+    try:
+        if not stat.S_ISREG(os.fstat(raw.fileno()).st_mode):
+            return file_node(obj)
+        at = raw.tell()
+        waiting = abs(buffered.tell() - at) if buffered is not None else 0
+    except (OSError, ValueError, RuntimeError):  # closed behind its back, or in the middle of a write
+        return file_node(obj)
+    if text is not None:
+        waiting += _waiting_text(text)
+    return ("open file", None, (type(obj).__name__, at, waiting), (), None)
+
+
+def _waiting_text(text: Any) -> int:
+    """The length of what a text file has not passed on yet; it has no name, but the collector is shown it.
+
+    A `newline` given to `open` cannot be told from waiting text, unless it is empty.
+    """
+    known = (id(text.encoding), id(text.errors))
+    found = 0
+    for part in gc.get_referents(text):
+        if type(part) in (str, bytes) and id(part) not in known:
+            found += len(part)
+        elif type(part) is list:
+            found += sum(len(piece) for piece in part)
+    return found
 
 
 def layers_of(obj: Any) -> tuple[Any, Any, Any]:
@@ -77,10 +112,29 @@ class ClosedFileKind(Kind):
         return made
 
 
+class OpenFileKind(Kind):
+    """The live file is kept. Replay puts the recorded content under it and moves it to the end of that, but what had not
+    reached the file is in no snapshot."""
+
+    name = "open file"
+
+    def fits(self, r: Restorer, live: Any, token: int, node: Node) -> bool:
+        return type(live).__name__ == node[2][0] and not layers_of(live)[2].closed
+
+    def allocate(self, r: Restorer, token: int, node: Node) -> Any:
+        raise NotRestorable(r.path(token), "this file was not open at the point restored from")
+
+    def check(self, r: Restorer, obj: Any, token: int, node: Node) -> None:
+        known = r.live.graph.nodes.get(r.live_token(obj))
+        if node[2][2] and (known is None or known[2] != node[2]):
+            raise NotRestorable(r.path(token), f"{node[2][2]} bytes had been written to it that were not in the file yet")
+
+
 def register(reg: Registry) -> None:
     """Make these kinds known."""
     for cls in (io.FileIO, io.TextIOWrapper, *_BUFFERED.values()):
         reg.add(cls, Handler(emit_file, serial=True))
     reg.kind(ClosedFileKind())
+    reg.kind(OpenFileKind())
     # In replay these stand where `open` and the functions of `os` stood.
     reg.named["flor_trace.runtime.guarded.Guarded"] = reg.exact[types.BuiltinFunctionType]

@@ -294,12 +294,18 @@ class _Comparer:
         if other is None or (mine.nbytes, mine.start, mine.whole) != (other.nbytes, other.start, other.whole):
             self._differ(link, "size", _extent(mine), _extent(other) if other else "none")
         elif mine.digest != other.digest:
-            from .numeric import largest_difference
+            from .numeric import is_double, largest_difference
 
             gap, within = math.inf, False
-            if self.read_blob is not None and dtype is not None:
-                gap, within = largest_difference(self.read_blob(mine.digest), self.live.buffer(b), dtype, RTOL, ATOL)
+            if self.read_blob is not None and dtype is not None and self._only_seen_as(a, dtype):
+                bounds = (FLOAT_RTOL, FLOAT_ATOL) if is_double(dtype) else (RTOL, ATOL)
+                gap, within = largest_difference(self.read_blob(mine.digest), self.live.buffer(b), dtype, *bounds)
             self._differ(link, "content", mine.digest[:12], other.digest[:12], magnitude=gap, numeric=within)
+
+    def _only_seen_as(self, region: int, dtype: Any) -> bool:
+        """Whether all that look at a region take it for the same numbers: bits that are an integer elsewhere are exact."""
+        kinds = {node[2][1] for node in self.recorded.nodes.values() if node[0] in _VIEW_PARTS and node[3][0] == (region,)}
+        return kinds == {dtype}
 
     def _ordered(self, x: Node, y: Node, link: Link, what: str) -> None:
         a, b = x[3], y[3]

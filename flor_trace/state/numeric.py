@@ -10,6 +10,19 @@ _VIA_TORCH = frozenset({"bfloat16", "float8_e4m3fn", "float8_e5m2", "float8_e4m3
 _NUMPY_NAMES = {"float32", "float64", "float16", "complex64", "complex128"}
 
 
+def is_double(dtype: Any) -> bool:
+    """Whether a buffer's numbers are of double precision or better."""
+    import numpy as np
+
+    if type(dtype) is not str or dtype in _VIA_TORCH:
+        return False
+    try:
+        plain = np.dtype(dtype)
+    except TypeError:
+        return False
+    return plain.itemsize >= {"f": 8, "c": 16}.get(plain.kind, sys.maxsize)
+
+
 def largest_difference(recorded: Any, live: Any, dtype: Any, rtol: float, atol: float) -> tuple[float, bool]:
     """The largest absolute difference, and whether all lie within tolerance; (inf, False) for what has no numbers."""
     import numpy as np

@@ -9,6 +9,7 @@ FlorTraceError
     EnvironmentMismatch recorded by another interpreter or torch version
   CorruptRecord         bytes on disk fail their checksum; readers fall back to an earlier snapshot
   NotRestorable         a snapshot cannot be restored onto the live state; an earlier one is used
+    AutogradAcrossBoundary  a restored tensor's autograd graph, which no snapshot holds, was needed
   ReplayFailed          a worker failed: exit status 1
 """
 
@@ -58,6 +59,13 @@ class NotRestorable(FlorTraceError):
         super().__init__(f"{path}: {reason}")
         self.path = path
         self.reason = reason
+
+
+class AutogradAcrossBoundary(NotRestorable):
+    """A restored tensor's autograd graph, which no snapshot holds, was needed."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, "its autograd graph was built before the point restored and is used after it")
 
 
 class ReplayFailed(FlorTraceError):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ...errors import NotRestorable
+from ...errors import AutogradAcrossBoundary, NotRestorable
 from ..graph import FILE_BACKED, SHARED, Cell, Node
 from ..layout import mro
 from . import Handler, Kind, Registry
@@ -16,13 +16,6 @@ from . import Handler, Kind, Registry
 if TYPE_CHECKING:
     from ..restore import Restorer
     from ..walk import Walker
-
-
-class AutogradAcrossBoundary(NotRestorable):
-    """A restored tensor's autograd graph, which no snapshot holds, was needed."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(name, "its autograd graph was built before the point restored and is used after it")
 
 
 _core: Any = torch._C.TensorBase.__dict__

@@ -1,8 +1,9 @@
 """What a snapshot is: walk the live state into a graph, compare graphs, restore one in place."""
 
 from .compare import Comparison, Difference, compare
+from .fill import Restored
 from .graph import Buffer, Graph, LiveGraph
-from .restore import Restored, Restorer, restore
+from .restore import Restorer, restore
 from .scope import FrameRoot, Ignore, Roots, Scope
 from .tokens import TokenTable
 from .walk import walk

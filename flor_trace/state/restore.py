@@ -10,32 +10,21 @@ import sys
 import types
 import weakref
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import NotRestorable
-from . import library
 from .closures import Enclosing
 from .compare import compare
+from .fill import Filler, Restored
 from .graph import UNSET, Buffer, Cell, Graph, LiveGraph, Node
 from .kinds import Kind, registry_for
 from .layout import Layout
 from .memory import Region
 from .names import lookup
 from .paths import paths_of
-from .scope import SKIPPED_NAMES, Ignore, Roots, Scope
+from .scope import Ignore, Roots, Scope
 from .tokens import TokenTable
 from .walk import walk
-
-
-@dataclass(slots=True)
-class Restored:
-    """What a restore leaves to its caller: new locals of each frame, and what now stands for each token."""
-
-    frames: list[dict[str, Any]] = field(default_factory=list)
-    extra: dict[str, Any] = field(default_factory=dict)
-    matching: dict[int, Any] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
 
 
 def restore(
@@ -76,13 +65,13 @@ class Restorer:
         self.claimed: set[int] = set()
         self._found: set[int] = set()  # tokens for which an object was found outside the live graph
         self.fresh: set[int] = set()
-        self.filled: set[int] = set()
+        self._filler = Filler(self)
         self.notes: list[str] = []
         self.applying = False
         self._matched_by_position = False
         self._matched = {id(obj) for obj in matching.values()}
         self._live_tokens = {id(obj): token for token, obj in live.objects.items()}
-        self._writes: list[tuple[Region, Buffer]] = []
+        self.writes: list[tuple[Region, Buffer]] = []
         self._views: dict[int, Node] = {}
         self._torch_regions: set[int] = set()
         self._codes: list[types.CodeType] | None = None
@@ -100,7 +89,7 @@ class Restorer:
     def apply(self) -> Restored:
         """Change the live state, after `plan`."""
         self.applying = True
-        return self._apply()
+        return self._filler.run()
 
     def frame_names(self) -> list[set[str]]:
         """The names that will be bound in each frame."""
@@ -172,7 +161,7 @@ class Restorer:
         todo = [cell]
         while todo:
             item = todo.pop()
-            if type(item) is not tuple or len(item) != 1 or item[0] in self.filled or item[0] not in self.built:
+            if type(item) is not tuple or len(item) != 1 or item[0] in self._filler.filled or item[0] not in self.built:
                 continue
             token = item[0]
             if id(self.built[token]) not in self.fresh and not self.applying:
@@ -181,7 +170,7 @@ class Restorer:
             if node[0] == "memory":
                 continue
             if all(c[0] in self.built for c in node[3] if type(c) is tuple and len(c) == 1):
-                self._fill(token)
+                self._filler.fill(token)
                 todo.extend(node[3])
 
     def by_name(self, module: str | None, qualname: str, kind: type) -> Any:
@@ -288,9 +277,10 @@ class Restorer:
             if token not in self.built:
                 self._build(token)
         for token, node in target.nodes.items():
-            self._kind(node).check(self, self.built[token], token, node)
+            self.kind(node).check(self, self.built[token], token, node)
 
-    def _kind(self, node: Node) -> Kind:
+    def kind(self, node: Node) -> Kind:
+        """How nodes like this one are restored."""
         return _MEMORY if node[0] == "memory" else self.registry.kinds[node[0]]
 
     def _match_by_position(self) -> None:
@@ -319,7 +309,7 @@ class Restorer:
                 continue
             node = nodes[token]
             needs = []
-            for cell in (node[1], *self._kind(node).deps(node)):
+            for cell in (node[1], *self.kind(node).deps(node)):
                 if type(cell) is tuple and len(cell) == 1:
                     if cell[0] not in built:
                         needs.append(cell[0])
@@ -337,7 +327,7 @@ class Restorer:
     def _place(self, token: int, node: Node) -> Any:
         if node[0] == "memory":
             return self._region(token, node)
-        kind = self._kind(node)
+        kind = self.kind(node)
         live = self.matching.get(token)
         if live is not None and id(live) not in self.claimed:
             before = self.live.graph.nodes.get(self._live_tokens.get(id(live), 0))
@@ -381,7 +371,7 @@ class Restorer:
                 if same or here.writable:
                     self.claimed.add(id(live))
                     if not same:
-                        self._writes.append((here, buffer))
+                        self.writes.append((here, buffer))
                     self._live_tokens.setdefault(id(live), live.address)
                     return here
         return self._new_region(token, node, buffer)
@@ -400,86 +390,6 @@ class Restorer:
             region = Region(adapter_np.address_of(array), nbytes, array)
         region.write(self.blob(token), buffer.start)
         return region
-
-    # ---- apply
-
-    def _apply(self) -> Restored:
-        for region, buffer in self._writes:
-            region.write(self.read_blob(buffer.digest), buffer.start)
-        nodes = self.target.nodes
-        later = []
-        for token, node in nodes.items():
-            kind = self._kind(node)
-            if kind.late or (kind.hashes and _hashes_objects(node)):
-                later.append(token)
-            else:
-                self._fill(token)
-        for token in later:
-            self._fill(token)
-        result = Restored(matching=self.built, notes=self.notes)
-        for root in self.target.roots:
-            values = {name: self.resolve(cell) for name, cell in zip(root.names, root.cells, strict=True)}
-            if root.section == "module":
-                self._fill_module(root.name, values)
-            elif root.section == "frame":
-                result.frames.append(values)
-            else:
-                result.extra.update(values)
-        library.apply(self.target.library)
-        return result
-
-    def _fill(self, token: int) -> None:
-        if token in self.filled:
-            return
-        self.filled.add(token)
-        node = self.target.nodes[token]
-        obj = self.built[token]
-        self._kind(node).fill(self, obj, token, node)
-        if node[0] != "class":
-            self._fill_attrs(obj, node)
-
-    def _fill_attrs(self, obj: Any, node: Node) -> None:
-        attrs = node[4]
-        cls = type(obj)
-        if attrs is None and node[1] is None and node[0] not in ("function", "tensor"):
-            return
-        if node[0] in _NO_ATTRS:
-            return
-        layout = self.layout(cls)
-        if layout.dict_descriptor is not None:
-            present = layout.instance_dict(obj)
-            if attrs is None or attrs[0] is None:
-                if present:
-                    dict.clear(present)
-            else:
-                wanted = self.resolve(attrs[0])
-                if present is not wanted:
-                    layout.dict_descriptor.__set__(obj, wanted)
-        if attrs is None or not attrs[1]:
-            return
-        cells = dict(zip(attrs[1], attrs[2], strict=True))
-        for name, descriptor in layout.slots:
-            cell = cells.get(name, UNSET)
-            try:
-                old = descriptor.__get__(obj)
-            except AttributeError:
-                if cell != UNSET:
-                    descriptor.__set__(obj, self.resolve(cell))
-                continue
-            if cell == UNSET:
-                descriptor.__delete__(obj)
-            elif old is not (value := self.resolve(cell)):
-                descriptor.__set__(obj, value)
-
-    def _fill_module(self, name: str, values: dict[str, Any]) -> None:
-        space = self.roots.modules[name]
-        kept = self.ignore.modules.get(name, set())
-        for key in [key for key in space if key not in values and key not in SKIPPED_NAMES and key not in kept]:
-            if not (key.startswith("__") and key.endswith("__")):
-                del space[key]
-        for key, value in values.items():
-            if key not in space or space[key] is not value:
-                space[key] = value
 
 
 def _nested(todo: list[types.CodeType]) -> Iterator[types.CodeType]:
@@ -508,10 +418,3 @@ class _MemoryKind(Kind):
 
 
 _MEMORY = _MemoryKind()
-_NO_ATTRS = frozenset({"opaque", "memory", "cell", "method", "builtin", "iterator", "reduced", "enum", "slice",
-                       "bits", "generator", "reader", "np.generator", "np.randomstate", "torch.generator"})  # fmt: skip
-
-
-def _hashes_objects(node: Node) -> bool:
-    return any(type(cell) is tuple for cell in (node[3] if "set" in node[0] else node[3][node[0] == "defaultdict" :: 2]))
-

@@ -1,0 +1,119 @@
+"""The second half of a restore: with all objects at hand, give each the recorded content."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from . import library
+from .graph import UNSET, Node
+from .scope import SKIPPED_NAMES
+
+if TYPE_CHECKING:
+    from .restore import Restorer
+
+
+@dataclass(slots=True)
+class Restored:
+    """What a restore leaves to its caller: new locals of each frame, and what now stands for each token."""
+
+    frames: list[dict[str, Any]] = field(default_factory=list)
+    extra: dict[str, Any] = field(default_factory=dict)
+    matching: dict[int, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+class Filler:
+    """Changes the live state as a restorer has planned it."""
+
+    def __init__(self, r: Restorer) -> None:
+        self.r = r
+        self.filled: set[int] = set()
+
+    def run(self) -> Restored:
+        """Memory first, then all objects, then the roots; the states of random numbers come last."""
+        for region, buffer in self.r.writes:
+            region.write(self.r.read_blob(buffer.digest), buffer.start)
+        nodes = self.r.target.nodes
+        later = []
+        for token, node in nodes.items():
+            kind = self.r.kind(node)
+            if kind.late or (kind.hashes and _hashes_objects(node)):
+                later.append(token)
+            else:
+                self.fill(token)
+        for token in later:
+            self.fill(token)
+        result = Restored(matching=self.r.built, notes=self.r.notes)
+        for root in self.r.target.roots:
+            values = {name: self.r.resolve(cell) for name, cell in zip(root.names, root.cells, strict=True)}
+            if root.section == "module":
+                self._fill_module(root.name, values)
+            elif root.section == "frame":
+                result.frames.append(values)
+            else:
+                result.extra.update(values)
+        library.apply(self.r.target.library)
+        return result
+
+    def fill(self, token: int) -> None:
+        """Give one object its content, once."""
+        if token in self.filled:
+            return
+        self.filled.add(token)
+        node = self.r.target.nodes[token]
+        obj = self.r.built[token]
+        self.r.kind(node).fill(self.r, obj, token, node)
+        if node[0] != "class":
+            self._fill_attrs(obj, node)
+
+    def _fill_attrs(self, obj: Any, node: Node) -> None:
+        attrs = node[4]
+        cls = type(obj)
+        if attrs is None and node[1] is None and node[0] not in ("function", "tensor"):
+            return
+        if node[0] in _NO_ATTRS:
+            return
+        layout = self.r.layout(cls)
+        if layout.dict_descriptor is not None:
+            present = layout.instance_dict(obj)
+            if attrs is None or attrs[0] is None:
+                if present:
+                    dict.clear(present)
+            else:
+                wanted = self.r.resolve(attrs[0])
+                if present is not wanted:
+                    layout.dict_descriptor.__set__(obj, wanted)
+        if attrs is None or not attrs[1]:
+            return
+        cells = dict(zip(attrs[1], attrs[2], strict=True))
+        for name, descriptor in layout.slots:
+            cell = cells.get(name, UNSET)
+            try:
+                old = descriptor.__get__(obj)
+            except AttributeError:
+                if cell != UNSET:
+                    descriptor.__set__(obj, self.r.resolve(cell))
+                continue
+            if cell == UNSET:
+                descriptor.__delete__(obj)
+            elif old is not (value := self.r.resolve(cell)):
+                descriptor.__set__(obj, value)
+
+    def _fill_module(self, name: str, values: dict[str, Any]) -> None:
+        space = self.r.roots.modules[name]
+        kept = self.r.ignore.modules.get(name, set())
+        for key in [key for key in space if key not in values and key not in SKIPPED_NAMES and key not in kept]:
+            if not (key.startswith("__") and key.endswith("__")):
+                del space[key]
+        for key, value in values.items():
+            if key not in space or space[key] is not value:
+                space[key] = value
+
+
+_NO_ATTRS = frozenset({"opaque", "memory", "cell", "method", "builtin", "iterator", "reduced", "enum", "slice",
+                       "bits", "generator", "reader", "np.generator", "np.randomstate", "torch.generator"})  # fmt: skip
+
+
+def _hashes_objects(node: Node) -> bool:
+    return any(type(cell) is tuple for cell in (node[3] if "set" in node[0] else node[3][node[0] == "defaultdict" :: 2]))

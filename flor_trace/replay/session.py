@@ -20,6 +20,8 @@ from flor_trace.runtime.loops import Activation
 from flor_trace.runtime.output import calling_line
 from flor_trace.runtime.position import END_OF_RUN, EXIT, Boundary
 
+CHUNKED_BELOW_SECONDS = 2e-3
+
 
 class ReplaySession:
     """The driver of one worker (see `runtime.engine.Driver`).
@@ -90,6 +92,8 @@ class ReplaySession:
             self._verify(ref, frame)
         if key not in self._partition_of or not self._in_segment_of(key):
             return True
+        if self._never_was(activation):
+            self._stop_here(activation)
         unit = self.unit
         assert unit is not None
         if unit.end is None or activation.iteration < unit.end:
@@ -174,6 +178,22 @@ class ReplaySession:
         """Leave without running the rest of the script or its exit handlers: others replay those."""
         self.transcript.position()
         self.link.tell("finished", status=None)
+        os._exit(0)
+
+    def _never_was(self, activation: Activation) -> bool:
+        """Whether the recorded run was ended before this iteration by what replay does not see again, such as Ctrl-C."""
+        recorded = self.history.activations.get((activation.probe.key, activation.entry))
+        if recorded is None or recorded.exit != "left" or not self.history.status:
+            return False
+        # The iterations of faster loops are counted by the chunk.
+        counted = recorded.seconds > CHUNKED_BELOW_SECONDS * max(recorded.iterations, 1)
+        return counted and activation.iteration > recorded.iterations
+
+    def _stop_here(self, activation: Activation) -> NoReturn:
+        self._finish_unit()
+        last = activation.iteration - 1
+        text = f"the recorded run was ended in iteration {last} of {activation.probe.key}, by Ctrl-C or another cause that is"
+        self.link.tell("failed", text=f"{text} not met again: what is above goes to the end of that iteration")
         os._exit(0)
 
     # -- moves --------------------------------------------------------------------------------------------------

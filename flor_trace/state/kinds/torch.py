@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,18 +11,16 @@ from ...errors import AutogradAcrossBoundary, NotRestorable
 from ..graph import FILE_BACKED, SHARED, Cell, Node
 from ..layout import mro
 from . import Handler, Kind, Registry
+from .torch_core import core, grad_fn_of, grad_of, opaque, quiet, set_grad
+from .torch_sparse import SparseKind, emit_sparse
 
 if TYPE_CHECKING:
     from ..restore import Restorer
     from ..walk import Walker
 
 
-_core: Any = torch._C.TensorBase.__dict__
-_grad = _core["_grad"].__get__
-_hooks = _core["_backward_hooks"].__get__
-_set_grad = _core["grad"].__set__
-_set_data = _core["data"].__set__
-_grad_fn = _core["grad_fn"].__get__
+_hooks = core["_backward_hooks"].__get__
+_set_data = core["data"].__set__
 _plain_dispatch = torch._C._disabled_torch_dispatch_impl
 
 
@@ -47,7 +44,7 @@ def home_of(w: Walker, obj: Any) -> int | None:
 
 def grad_fn_name(obj: Any) -> str | None:
     """The name that a tensor's repr shows for its grad_fn."""
-    fn = _grad_fn(obj)
+    fn = grad_fn_of(obj)
     if fn is None:
         return None
     name = type(fn).__name__
@@ -59,15 +56,15 @@ def _emit(w: Walker, obj: Any, token: int) -> Node:
     cls = type(obj)
     plain = cls is torch.Tensor
     if not plain and _dispatches(cls):
-        return _opaque(f"tensor subclass {cls.__name__} with __torch_dispatch__")
+        return opaque(f"tensor subclass {cls.__name__} with __torch_dispatch__")
     if obj.layout is not torch.strided:
-        return _sparse(w, obj)
+        return emit_sparse(w, obj)
     if obj.is_quantized or obj.is_mkldnn or obj.device.type == "meta":
-        return _opaque(f"{'quantized' if obj.is_quantized else obj.device.type} tensor")
+        return opaque(f"{'quantized' if obj.is_quantized else obj.device.type} tensor")
     try:
         home = home_of(w, obj)
     except (RuntimeError, NotImplementedError):
-        return _opaque("tensor without a storage")
+        return opaque("tensor without a storage")
     offset = obj.data_ptr() - home if home is not None else 0
     if home is not None and obj.numel() == 0:
         offset = obj.storage_offset() * obj.element_size()
@@ -81,7 +78,7 @@ def _emit(w: Walker, obj: Any, token: int) -> Node:
     )  # fmt: skip
     w.views.append(token)
     # asking a tensor that has none for its gradient warns
-    grad = _grad(obj) if obj.is_leaf or obj.retains_grad else None
+    grad = grad_of(obj) if obj.is_leaf or obj.retains_grad else None
     cells = ((home,) if home is not None else None, w.cell(grad), w.cell(hooks) if hooks else None)
     return ("tensor", None if plain else w.type_cell(cls), payload, cells, w.attrs(obj, cls))
 
@@ -92,37 +89,6 @@ def _dispatches(cls: type) -> bool:
         if found is not None:
             return found is not _plain_dispatch
     return False
-
-
-def _opaque(description: str) -> Node:
-    return ("opaque", None, (description, None), (), None)
-
-
-_PARTS = {
-    torch.sparse_coo: ("_indices", "_values"),
-    torch.sparse_csr: ("crow_indices", "col_indices", "values"),
-    torch.sparse_bsr: ("crow_indices", "col_indices", "values"),
-    torch.sparse_csc: ("ccol_indices", "row_indices", "values"),
-    torch.sparse_bsc: ("ccol_indices", "row_indices", "values"),
-}
-
-
-def _sparse(w: Walker, obj: Any) -> Node:
-    names = _PARTS.get(obj.layout)
-    if names is None or _grad_fn(obj) is not None:
-        return _opaque(f"{obj.layout} tensor")
-    with torch.no_grad():
-        parts = [getattr(obj, name)() for name in names]
-    layout = str(obj.layout)[6:]
-    payload = (
-        layout, str(obj.dtype)[6:], tuple(obj.shape), obj.requires_grad, str(obj.device),
-        obj.layout is torch.sparse_coo and obj.is_coalesced(),
-    )  # fmt: skip
-    cls = type(obj)
-    return (
-        "sparse", None if cls is torch.Tensor else w.type_cell(cls), payload,
-        (*(w.cell(part.detach()) for part in parts), w.cell(_grad(obj))), w.attrs(obj, cls),
-    )  # fmt: skip
 
 
 class TensorKind(Kind):
@@ -136,7 +102,7 @@ class TensorKind(Kind):
             return False
         if live.is_inference() != node[2][8]:
             return False
-        if _grad_fn(live) is None and node[2][6] is None:
+        if grad_fn_of(live) is None and node[2][6] is None:
             return bool(str(live.device) == node[2][5])
         # A live autograd graph is kept only with the very tensor that carries it, unchanged.
         return bool(
@@ -170,16 +136,16 @@ class TensorKind(Kind):
                 if obj.requires_grad != payload[4]:
                     obj.requires_grad_(payload[4])
             grad = r.resolve(node[3][1])
-            present_grad = _grad(obj) if obj.is_leaf or obj.retains_grad else None
+            present_grad = grad_of(obj) if obj.is_leaf or obj.retains_grad else None
             if present_grad is not grad:
                 if grad is not None:
                     r.fill_early(node[3][1])
-                _set_grad(obj, None)
-                _set_grad(obj, grad)
+                set_grad(obj, None)
+                set_grad(obj, grad)
             hooks = r.resolve(node[3][2])
             present = _hooks(obj)
             if hooks is not None and present is not hooks:
-                _core["_backward_hooks"].__set__(obj, hooks)
+                core["_backward_hooks"].__set__(obj, hooks)
             elif hooks is None and present:
                 present.clear()
 
@@ -251,42 +217,6 @@ def new_memory(nbytes: int, device: str) -> Any:
     with quiet():
         made = torch.empty(nbytes, dtype=torch.uint8, device=device)
     return made.untyped_storage() if device == "cpu" else made
-
-
-class SparseKind(Kind):
-    name = "sparse"
-    construct = True
-
-    def fits(self, r: Restorer, live: Any, token: int, node: Node) -> bool:
-        return False
-
-    def allocate(self, r: Restorer, token: int, node: Node) -> Any:
-        layout, dtype, shape, requires_grad, device, coalesced = node[2]
-        if node[1] is not None:
-            raise NotRestorable(r.path(token), "a sparse tensor of a subclass cannot be built anew")
-        for cell in node[3][:-1]:
-            r.fill_early(cell)
-        parts = [r.resolve(cell) for cell in node[3][:-1]]
-        with quiet():
-            if layout == "sparse_coo":
-                made = torch.sparse_coo_tensor(parts[0], parts[1], shape, device=device)
-                made._coalesced_(coalesced)
-            else:
-                build: Any = torch.sparse_compressed_tensor
-                made = build(
-                    *parts, size=shape, dtype=getattr(torch, dtype), device=device, layout=getattr(torch, layout)
-                )
-            return made.requires_grad_(requires_grad)
-
-    def fill(self, r: Restorer, obj: Any, token: int, node: Node) -> None:
-        _set_grad(obj, r.resolve(node[3][-1]))
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Work on tensors without autograd, modes, or anything that the user has set up."""
-    with torch._C.DisableTorchFunction(), torch.inference_mode(False), torch.no_grad():
-        yield
 
 
 def tripwire(view: Any, name: str, needed: Callable[[str], None] | None = None) -> Any:

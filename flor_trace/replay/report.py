@@ -56,7 +56,7 @@ class Report:
             repeated_warnings=output.repeated_warnings,
             largest=max((c["largest"] for c in outcome.checks), default=0.0),
             first=first,
-            hindsight=[f"{diff.paths[module]}:{s.lineno}" for module, s in diff.hindsight],
+            hindsight=list(dict.fromkeys(f"{diff.paths[module]}:{s.lineno}" for module, s in diff.hindsight)),
             notes=outcome.notes,
             failures=outcome.failures,
         )

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from .graph import UNSET, Buffer, Cell, Graph, LiveGraph, Node
+from .cells import extent, is_fast, is_ref, key_of, number_of, same_atom, short
+from .graph import UNSET, Cell, Graph, LiveGraph, Node
 from .paths import Link, children, render, root_link
 from .scope import Ignore
 
@@ -34,6 +35,10 @@ class Difference:
     recorded: str
     live: str
     magnitude: float
+
+    def __str__(self) -> str:
+        apart = f" ({self.magnitude:.3g} apart)" if math.isfinite(self.magnitude) else ""
+        return f"{self.path} ({self.what}): {self.recorded} when recorded, {self.live} now{apart}"
 
 
 @dataclass(slots=True)
@@ -120,9 +125,9 @@ class _Comparer:
                 for inner in sorted(a.keys() | b.keys()):
                     if a.get(inner) != b.get(inner):
                         self._differ((None, ("root", f"{key}[{inner}]")), "library state",
-                                     _short(a.get(inner)), _short(b.get(inner)))  # fmt: skip
+                                     short(a.get(inner)), short(b.get(inner)))  # fmt: skip
             else:
-                self._differ((None, ("root", key)), "library state", _short(a), _short(b))
+                self._differ((None, ("root", key)), "library state", short(a), short(b))
 
     def _differ(self, link: Link, what: str, recorded: str, live: str, magnitude: float = math.inf,
                 numeric: bool = False) -> None:  # fmt: skip
@@ -142,8 +147,8 @@ class _Comparer:
             if len(cell) == 1:
                 node = graph.nodes.get(cell[0])
                 return "?" if node is None else self._describe(graph, node)
-            return _short(cell[1:])
-        return _short(cell)
+            return short(cell[1:])
+        return short(cell)
 
     def _describe(self, graph: Graph, node: Node) -> str:
         kind, cls, payload, _, _ = node
@@ -169,7 +174,7 @@ class _Comparer:
             self._refs(self.recorded.idrefs[a], self.live.graph.idrefs[b], link)
             return
         shown = (self._show(self.recorded, a), self._show(self.live.graph, b))
-        x, y = _number(a), _number(b)
+        x, y = number_of(a), number_of(b)
         if x is not None and y is not None and type(a) is type(b) and type(a) is not int:
             self._numbers(x, y, link, shown)
             return
@@ -261,17 +266,17 @@ class _Comparer:
             if a[0] != b[0]:
                 self._differ(link, "opaque object", str(a[0]), str(b[0]))
             else:
-                self._differ(link, "progress", _short(a[1]), _short(b[1]))
+                self._differ(link, "progress", short(a[1]), short(b[1]))
         elif x[0] == "number" and a[0] == b[0] != "int":
-            self._numbers(a[1], b[1], link, (_short(a[1]), _short(b[1])))
+            self._numbers(a[1], b[1], link, (short(a[1]), short(b[1])))
         else:
-            self._differ(link, "value", _short(a), _short(b))
+            self._differ(link, "value", short(a), short(b))
 
     def _views(self, x: Node, y: Node, link: Link) -> None:
         a, b = x[2], y[2]
         for name, i in _VIEW_PARTS[x[0]]:
             if a[i] != b[i]:
-                self._differ(link, name, _short(a[i]), _short(b[i]))
+                self._differ(link, name, short(a[i]), short(b[i]))
         home, other = x[3][0], y[3][0]
         if home is not None and other is not None:
             self._regions(home[0], other[0], link, a[1] if a[1] == b[1] else None)
@@ -294,7 +299,7 @@ class _Comparer:
     def _bytes(self, a: int, b: int, link: Link, dtype: Any = None) -> None:
         mine, other = self.recorded.buffers[a], self.live.graph.buffers.get(b)
         if other is None or (mine.nbytes, mine.start, mine.whole) != (other.nbytes, other.start, other.whole):
-            self._differ(link, "size", _extent(mine), _extent(other) if other else "none")
+            self._differ(link, "size", extent(mine), extent(other) if other else "none")
         elif mine.digest != other.digest:
             from .numeric import is_double, largest_difference
 
@@ -313,7 +318,7 @@ class _Comparer:
         a, b = x[3], y[3]
         if len(a) != len(b):
             self._differ(link, what, str(len(a)), str(len(b)))
-        if a == b and all(map(_fast, a)):
+        if a == b and all(map(is_fast, a)):
             return
         if x[0] in ("list", "tuple", "deque", "object"):
             for i, (p, q) in enumerate(zip(a, b, strict=False)):
@@ -357,25 +362,25 @@ class _Comparer:
                     continue
                 self.todo.append((a[i + 1], b[i + 1], (link, ("item", a[i]))))
             return
-        theirs = {_key(b[i]): b[i + 1] for i in range(0, len(b), 2) if not _is_ref(b[i])}
+        theirs = {key_of(b[i]): b[i + 1] for i in range(0, len(b), 2) if not is_ref(b[i])}
         shared = []
         for i in range(0, len(a), 2):
-            if _is_ref(a[i]):
+            if is_ref(a[i]):
                 continue
-            key = _key(a[i])
+            key = key_of(a[i])
             if key in theirs:
                 shared.append(key)
                 self.todo.append((a[i + 1], theirs[key], (link, ("item", a[i]))))
             else:
                 self._differ((link, ("item", a[i])), "missing", self._show(self.recorded, a[i + 1]), "no such key")
         for i in range(0, len(b), 2):
-            if not _is_ref(b[i]) and _key(b[i]) not in set(shared):
+            if not is_ref(b[i]) and key_of(b[i]) not in set(shared):
                 self._differ((link, ("item", b[i])), "unexpected", "no such key", self._show(self.live.graph, b[i + 1]))
         known = set(shared)
         if [key for key in theirs if key in known] != shared:
             self._differ(link, "order", "the recorded order of keys", "another order of keys")
-        mine_refs = [(a[i], a[i + 1]) for i in range(0, len(a), 2) if _is_ref(a[i])]
-        their_refs = [(b[i], b[i + 1]) for i in range(0, len(b), 2) if _is_ref(b[i])]
+        mine_refs = [(a[i], a[i + 1]) for i in range(0, len(a), 2) if is_ref(a[i])]
+        their_refs = [(b[i], b[i + 1]) for i in range(0, len(b), 2) if is_ref(b[i])]
         if len(mine_refs) != len(their_refs):
             self._differ(link, "length", f"{len(mine_refs)} object keys", f"{len(their_refs)} object keys")
         for (p, v), (q, u) in zip(mine_refs, their_refs, strict=False):
@@ -383,8 +388,8 @@ class _Comparer:
             self.todo.append((v, u, (link, ("item", p))))
 
     def _same_key(self, a: Cell, b: Cell) -> bool:
-        if _is_ref(a):
-            return _is_ref(b)
+        if is_ref(a):
+            return is_ref(b)
         if same_atom(a, b):
             return True
         return type(a) is int and type(b) is int and a in self.recorded.idrefs and b in self.live.graph.idrefs
@@ -393,15 +398,15 @@ class _Comparer:
         a, b = x[3], y[3]
         if len(a) != len(b):
             self._differ(link, "length", str(len(a)), str(len(b)))
-        atoms, others = [c for c in a if not _is_ref(c)], [c for c in b if not _is_ref(c)]
-        mine, theirs = {_key(c) for c in atoms}, {_key(c) for c in others}
+        atoms, others = [c for c in a if not is_ref(c)], [c for c in b if not is_ref(c)]
+        mine, theirs = {key_of(c) for c in atoms}, {key_of(c) for c in others}
         if mine != theirs:
-            gone = [c for c in atoms if _key(c) not in theirs]
-            new = [c for c in others if _key(c) not in mine]
-            self._differ(link, "elements", _short(gone), _short(new))
+            gone = [c for c in atoms if key_of(c) not in theirs]
+            new = [c for c in others if key_of(c) not in mine]
+            self._differ(link, "elements", short(gone), short(new))
         elif len(atoms) == len(a) and not all(map(same_atom, a, b)):
             self._differ(link, "order", "the recorded order of iteration", "another order of iteration")
-        refs, other_refs = [c for c in a if _is_ref(c)], [c for c in b if _is_ref(c)]
+        refs, other_refs = [c for c in a if is_ref(c)], [c for c in b if is_ref(c)]
         if refs or other_refs:
             self.deferred.append((refs, other_refs, link))
 
@@ -442,55 +447,3 @@ def _same_closure(x: Node, y: Node) -> tuple[Node, Node]:
         return (node[0], node[1], payload, (*node[3][:3], *(cell for _, cell in kept)), node[4])
 
     return restricted(x), restricted(y)
-
-
-def _is_ref(cell: Cell) -> bool:
-    return type(cell) is tuple and len(cell) == 1
-
-
-def _fast(cell: Cell) -> bool:
-    return type(cell) is str or cell is None
-
-
-def same_atom(a: Cell, b: Cell) -> bool:
-    """Bitwise equality of two atoms' cells; floats by their bits, so that nan equals itself and -0.0 is not 0.0."""
-    cls = type(a)
-    if cls is not type(b):
-        return False
-    if cls is float or cls is complex:
-        return marshal.dumps(a, 2) == marshal.dumps(b, 2)
-    if cls is tuple:
-        if len(a) == 1 or len(b) == 1:
-            return False
-        if a[0] == "pickle" and b[0] == "pickle":
-            return bool(a[:3] == b[:3])
-    return bool(a == b)
-
-
-def _key(cell: Cell) -> Any:
-    return (type(cell).__name__, marshal.dumps(cell, 0 if type(cell) is not float else 2))
-
-
-def _number(cell: Cell) -> complex | None:
-    if type(cell) in (float, complex):
-        return complex(cell)
-    if type(cell) is tuple and cell and cell[0] == "np":
-        import numpy as np
-
-        value = np.frombuffer(cell[2], np.dtype(cell[1]))[0] if type(cell[1]) is str else None
-        if value is not None and value.dtype.kind in "fc":
-            return complex(value)
-    return None
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, (bytes, tuple, dict, list)) and len(value) > 20:
-        return f"<{type(value).__name__} of {len(value)}>"
-    text = repr(value)
-    return text if len(text) <= 80 else text[:79] + "…"
-
-
-def _extent(buffer: Buffer) -> str:
-    if buffer.whole in (0, buffer.nbytes):
-        return f"{buffer.nbytes} bytes"
-    return f"{buffer.nbytes} of {buffer.whole} bytes from {buffer.start}"

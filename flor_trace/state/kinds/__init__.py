@@ -103,11 +103,11 @@ def registry_for(scope: Scope) -> Registry:
     """The scope's registry, brought up to date."""
 
     def make() -> Registry:
-        from . import atoms, containers, files, functions, generators, iterators, objects, opaque, streams
+        from . import atoms, containers, files, functions, generators, iterators, objects, opaque, scalars, streams
         from . import library_values as values
 
         made = Registry()
-        for module in (atoms, containers, objects, functions, iterators, values, opaque, generators, files, streams):
+        for module in (atoms, containers, scalars, objects, functions, iterators, values, opaque, generators, files, streams):
             module.register(made)
         return made
 

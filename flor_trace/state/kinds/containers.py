@@ -1,4 +1,4 @@
-"""Lists, tuples, dicts, sets, deques, byte strings, and subclasses of these and of str, int, float."""
+"""Lists, tuples, dicts, sets, deques, and their subclasses."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 _BULK = ("bulk",)
 
 
-def _ends(w: Walker, obj: Any, plain: type) -> tuple[Any, Any]:
+def ends(w: Walker, obj: Any, plain: type) -> tuple[Any, Any]:
+    """The type cell and attributes of an instance of a subclass of `plain`; none for `plain` itself."""
     cls = type(obj)
     if cls is plain:
         return None, None
@@ -34,7 +35,7 @@ def _emit_list(w: Walker, obj: list[Any], token: int) -> Node:
             return ("list", None, _BULK, (), None)
         cell = w.cell
         return ("list", None, None, tuple([cell(item) for item in obj]), None)
-    cls, attrs = _ends(w, obj, list)
+    cls, attrs = ends(w, obj, list)
     return ("list", cls, None, tuple([w.cell(item) for item in list.__iter__(obj)]), attrs)
 
 
@@ -44,7 +45,7 @@ def _emit_tuple(w: Walker, obj: tuple[Any, ...], token: int) -> Node:
             return ("tuple", None, _BULK, (), None)
         cell = w.cell
         return ("tuple", None, None, tuple([cell(item) for item in obj]), None)
-    cls, attrs = _ends(w, obj, tuple)
+    cls, attrs = ends(w, obj, tuple)
     return ("tuple", cls, None, tuple([w.cell(item) for item in tuple.__iter__(obj)]), attrs)
 
 
@@ -62,7 +63,7 @@ def _emit_dict(w: Walker, obj: dict[Any, Any], token: int) -> Node:
             return ("dict", None, ("volatile", *sorted(skip)), tuple(cells), None)
     else:
         items = list(OrderedDict.items(obj)) if isinstance(obj, OrderedDict) else list(dict.items(obj))
-        cls, attrs = _ends(w, obj, dict)
+        cls, attrs = ends(w, obj, dict)
     cells = []
     for key, value in items:
         cells.append(key if type(key) is str and len(key) < 64 else cell(key))
@@ -80,48 +81,14 @@ def _emit_defaultdict(w: Walker, obj: defaultdict[Any, Any], token: int) -> Node
 
 def _emit_set(w: Walker, obj: Any, token: int) -> Node:
     plain: type = set if isinstance(obj, set) else frozenset
-    cls, attrs = _ends(w, obj, plain)
+    cls, attrs = ends(w, obj, plain)
     return (plain.__name__, cls, None, tuple([w.cell(item) for item in list(plain.__iter__(obj))]), attrs)  # type: ignore[attr-defined]
 
 
 def _emit_deque(w: Walker, obj: deque[Any], token: int) -> Node:
-    cls, attrs = _ends(w, obj, deque)
+    cls, attrs = ends(w, obj, deque)
     maxlen = deque.__dict__["maxlen"].__get__(obj)
     return ("deque", cls, maxlen, tuple([w.cell(item) for item in list(deque.__iter__(obj))]), attrs)
-
-
-def _emit_bytearray(w: Walker, obj: bytearray, token: int) -> Node:
-    cls, attrs = _ends(w, obj, bytearray)
-    w.data_buffer(token, lambda: bytes(memoryview(obj)))
-    return ("bytearray", cls, None, (), attrs)
-
-
-def _emit_bytes(w: Walker, obj: bytes, token: int) -> Node:
-    cls, attrs = _ends(w, obj, bytes)
-    w.data_buffer(token, lambda: memoryview(obj))
-    return ("bytes", cls, None, (), attrs)
-
-
-def _emit_str(w: Walker, obj: str, token: int) -> Node:
-    cls, attrs = _ends(w, obj, str)
-    w.data_buffer(token, lambda: str.encode(obj, "utf-8", "surrogatepass"))
-    return ("str", cls, None, (), attrs)
-
-
-def _emit_number(plain: type) -> Any:
-    copies: dict[type, Any] = {
-        int: lambda obj: int.__index__(obj),
-        float: lambda obj: float.__pos__(obj),
-        complex: lambda obj: complex.__pos__(obj),
-    }
-    copy = copies[plain]
-
-    def emit(w: Walker, obj: Any, token: int) -> Node:
-        value = copy(obj)
-        cls, attrs = _ends(w, obj, plain)
-        return ("number", cls, (plain.__name__, value), (), attrs)
-
-    return emit
 
 
 def identical(a: Any, b: Any) -> bool:
@@ -329,50 +296,6 @@ class DequeKind(Kind):
             deque.extend(obj, items)
 
 
-class ByteArrayKind(Kind):
-    name = "bytearray"
-
-    def allocate(self, r: Restorer, token: int, node: Node) -> Any:
-        return bytearray.__new__(r.type_of(node, bytearray))
-
-    def fill(self, r: Restorer, obj: Any, token: int, node: Node) -> None:
-        if not r.unchanged(token):
-            bytearray.__setitem__(obj, slice(None), r.blob(token))
-
-
-class BytesKind(Kind):
-    name = "bytes"
-    construct = True
-    value = True
-
-    def fits(self, r: Restorer, live: Any, token: int, node: Node) -> bool:
-        return r.unchanged(token)
-
-    def allocate(self, r: Restorer, token: int, node: Node) -> Any:
-        return bytes.__new__(r.type_of(node, bytes), bytes(r.blob(token)))
-
-
-class StrKind(BytesKind):
-    name = "str"
-
-    def allocate(self, r: Restorer, token: int, node: Node) -> Any:
-        return str.__new__(r.type_of(node, str), bytes(r.blob(token)).decode("utf-8", "surrogatepass"))
-
-
-class NumberKind(Kind):
-    name = "number"
-    construct = True
-    value = True
-
-    def fits(self, r: Restorer, live: Any, token: int, node: Node) -> bool:
-        known = r.live.graph.nodes.get(r.live_token(live))
-        return known is not None and marshal.dumps(known[2], 2) == marshal.dumps(node[2], 2)
-
-    def allocate(self, r: Restorer, token: int, node: Node) -> Any:
-        plain: Any = {"int": int, "float": float, "complex": complex}[node[2][0]]
-        return plain.__new__(r.resolve(node[1]), node[2][1])
-
-
 def _mapping_proxy(w: Walker, obj: Any, token: int) -> Node:
     import gc
 
@@ -392,15 +315,13 @@ def register(reg: Registry) -> None:
     """Make these kinds known."""
     emits: list[tuple[type, Any]] = [
         (list, _emit_list), (tuple, _emit_tuple), (dict, _emit_dict), (set, _emit_set), (frozenset, _emit_set),
-        (deque, _emit_deque), (bytearray, _emit_bytearray), (bytes, _emit_bytes), (str, _emit_str),
-        (defaultdict, _emit_defaultdict), (int, _emit_number(int)), (float, _emit_number(float)),
-        (complex, _emit_number(complex)),
+        (deque, _emit_deque), (defaultdict, _emit_defaultdict),
     ]  # fmt: skip
     for cls, emit in emits:
         reg.add(cls, Handler(emit), subclasses=True)
     reg.add(types.MappingProxyType, Handler(_mapping_proxy))
     for kind in (
         ListKind(), TupleKind(), DictKind(), DefaultDictKind(), SetKind(), FrozenSetKind(), DequeKind(),
-        ByteArrayKind(), BytesKind(), StrKind(), NumberKind(), ProxyKind(),
+        ProxyKind(),
     ):  # fmt: skip
         reg.kind(kind)

@@ -93,6 +93,19 @@ def test_generator_expressions_and_chains_of_iterators() -> None:
     assert take(w.v["g"], 5) == truth
 
 
+def test_a_cycle_that_was_rebuilt_looks_like_one_that_was_not() -> None:
+    w = World(g=itertools.cycle(iter("abc")))
+    entry = w.snap()
+    take(w.v["g"], 4)
+    middle = w.snap()
+    take(w.v["g"], 2)
+    wrapped = w.snap()
+    w.replay(w.snap(), entry)
+    w.replay(entry, middle)
+    assert take(w.v["g"], 2) == ["b", "c"] and w.compare(wrapped).verdict == "exact"
+    assert take(w.v["g"], 4) == ["a", "b", "c", "a"]
+
+
 class Noisy(torch.utils.data.Dataset[Any]):
     def __init__(self) -> None:
         self.seen: list[int] = []

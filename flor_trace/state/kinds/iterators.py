@@ -45,8 +45,18 @@ def reduced(obj: Any) -> tuple[Any, ...]:
     return (parts[0], parts[1], parts[2] if len(parts) > 2 else None)
 
 
+def _again(inner: Any, saved: list[Any]) -> Any:
+    """Where a cycle stands in what it saved: one that was rebuilt stands at the end where another is at the start."""
+    _, args, index = reduced(inner)
+    made = iter(saved)
+    made.__setstate__(index % len(saved) if index and args[0] is saved else 0)  # type: ignore[attr-defined]
+    return made
+
+
 def _emit(w: Walker, obj: Any, token: int) -> Node:
     make, args, state = reduced(obj)
+    if type(obj) is itertools.cycle and state[1] and type(state[0]) is list:
+        args = (_again(args[0], state[0]),)
     args_cells = [w.cell(part) for part in args]
     return (
         "iterator", ("iterator type", "builtins", type(obj).__name__), (len(args_cells), state is not None),

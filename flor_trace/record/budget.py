@@ -7,6 +7,7 @@ and that each snapshot's stall is paid from.
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -28,6 +29,12 @@ SEVERAL_CALLS = 16
 NOT_WORTH_SKIPPING_SECONDS = 0.001
 # Below this a loop is executed again as fast as it is restored.
 WORTH_SKIPPING_SECONDS = 0.005
+
+
+# A script without arrays may have short loops only: the entries of those that it begins with are passed by, since the first
+# snapshot costs more than a loop of a million trivial iterations may.
+EARLY_SECONDS = 1.0
+LATE_BASE_SECONDS = 1.0
 
 
 class Budget:
@@ -83,6 +90,8 @@ class Budget:
                 return False
             return parent.iteration == self.forced_iteration
         if depth == 1:
+            if not _has_arrays() and self.clock() - self.started < EARLY_SECONDS:
+                return False  # see `base_is_due`
             return self.spent_on_entries < ENTRY_ALLOWANCE_SECONDS or self.credit() > self.cost
         probe = activation.probe
         if probe.calls and probe.seconds / probe.calls < max(WORTH_SKIPPING_SECONDS, 2 * self.cost):
@@ -105,18 +114,28 @@ class Budget:
         self.heads += due
         return due
 
-    def exit_is_due(self, entered: bool) -> bool:
-        """Whether to snapshot an exit: always where the entry was, since each is useless without the other."""
-        return entered
+    def base_is_due(self, activation: Activation) -> bool:
+        """Whether to snapshot the head of an outermost activation whose entry was passed by, once it has proved long: jumps
+        begin there then, and what lies before is executed."""
+        return (
+            self.every is None
+            and self.clock() - activation.started >= LATE_BASE_SECONDS
+            and self.spent_on_entries < ENTRY_ALLOWANCE_SECONDS
+        )
+
+    def exit_is_due(self, activation: Activation) -> bool:
+        """Whether to snapshot the exit of an activation whose entry was, since each is useless without the other; not
+        of one that is executed again as fast."""
+        return self.every is not None or self.clock() - activation.started >= WORTH_SKIPPING_SECONDS
 
     def _is_forced(self, activation: Activation, every: int) -> bool:
         """Whether `--every` wants a snapshot of this iteration of an outermost loop."""
         iteration = activation.iteration
         if iteration % every:
             return False
-        if iteration > MANY_ITERATIONS * every and activation.seconds_per_iteration < SHORT_ITERATION_SECONDS:
-            if self._training_seconds() - self.forced_at < self.cost:
-                return False
+        many_short = iteration > MANY_ITERATIONS * every and activation.seconds_per_iteration < SHORT_ITERATION_SECONDS
+        if many_short and self._training_seconds() - self.forced_at < self.cost:
+            return False
         self._force(iteration)
         return True
 
@@ -133,3 +152,7 @@ class Budget:
             return True
         self.passed += 1
         return False
+
+
+def _has_arrays() -> bool:
+    return "torch" in sys.modules or "numpy" in sys.modules

@@ -66,6 +66,8 @@ class RecordSession:
         try:
             depth = len(self.runtime.stack)
             parent = self.runtime.stack[-2] if depth > 1 else None
+            self._flush_output()
+            activation.outputs = self.outputs
             if self.budget.entry_is_due(activation, depth, parent):
                 activation.data = self._snapshot(Boundary(activation.probe.key, activation.entry, 0), frame, depth == 1)
                 activation.last = perf_counter()
@@ -79,8 +81,13 @@ class RecordSession:
     def head(self, activation: Activation, frame: FrameType) -> bool:
         """See `Driver`."""
         try:
-            if activation.data and self.budget.head_is_due(activation, len(self.runtime.stack)):
-                self._snapshot(Boundary(activation.probe.key, activation.entry, activation.iteration), frame)
+            depth = len(self.runtime.stack)
+            boundary = Boundary(activation.probe.key, activation.entry, activation.iteration)
+            if activation.data:
+                if self.budget.head_is_due(activation, depth):
+                    self._snapshot(boundary, frame)
+            elif depth == 1 and self.budget.base_is_due(activation):
+                activation.data = self._snapshot(boundary, frame, True)
         except Exception:
             self._fail()
         return True
@@ -88,7 +95,7 @@ class RecordSession:
     def exited(self, activation: Activation, frame: FrameType) -> None:
         """See `Driver`."""
         try:
-            if self.budget.exit_is_due(bool(activation.data)):
+            if activation.data and self.budget.exit_is_due(activation):
                 self._snapshot(Boundary(activation.probe.key, activation.entry, EXIT), frame)
         except Exception:
             self._fail()
@@ -277,6 +284,7 @@ class RecordSession:
             parent=[parent.probe.key, parent.entry, parent.iteration] if parent else None,
             started=activation.started - self._started,
             seconds=seconds,
+            outputs=activation.outputs,
             iterations=activation.iteration,
             exit=kind,
             ticks=[round(t, 6) for t in ticks[:100_000]] if slow else [],

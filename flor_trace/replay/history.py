@@ -26,7 +26,7 @@ class RecordedActivation:
     """One execution of a loop statement.
 
     `exit` is "exhausted", "break", "left" (`return` or an exception) or "unfinished" (the run was killed in it).
-    `ticks` holds the seconds of each iteration where those are slow, else nothing.
+    `outputs` counts the output records before its entry. `ticks` holds the seconds of each iteration where those are slow, else nothing.
     """
 
     loop: str
@@ -36,6 +36,7 @@ class RecordedActivation:
     seconds: float
     iterations: int
     exit: str
+    outputs: int = 0
     ticks: tuple[float, ...] = ()
 
     @property
@@ -93,7 +94,7 @@ class History:
         for event in run.events("activation"):
             activation = RecordedActivation(
                 event["loop"], event["entry"], tuple(event["parent"]) if event["parent"] else None, event["started"],
-                event["seconds"], event["iterations"], event["exit"], tuple(event["ticks"]),
+                event["seconds"], event["iterations"], event["exit"], event["outputs"], tuple(event["ticks"]),
             )  # fmt: skip
             history.activations[activation.key] = activation
         for event in run.events("functions"):
@@ -138,7 +139,7 @@ class History:
                 started = begun.seconds if begun else 0.0
                 self.activations[key] = RecordedActivation(
                     loop, entry, parent, started, last["seconds"] - started,
-                    max([iteration, *heads[-1:]]), "unfinished",
+                    max([iteration, *heads[-1:]]), "unfinished", begun.outputs if begun else -1,
                 )  # fmt: skip
             parent = (loop, entry, iteration)
 

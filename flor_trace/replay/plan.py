@@ -175,7 +175,7 @@ def _partitions(history: History, parent: ActivationKey | None, wanted: Any) -> 
         if not wanted(activation) or activation.loop in history.demoted:
             continue
         heads = history.heads(activation.key)
-        if activation.iterations > 1 and len(heads) > 1 and heads[0] == 0:
+        if activation.iterations > 1 and heads and heads[-1] > 0:
             found.append(activation)
         else:
             found.extend(_partitions(history, activation.key, wanted))
@@ -183,9 +183,9 @@ def _partitions(history: History, parent: ActivationKey | None, wanted: Any) -> 
 
 
 def _units(history: History, partitions: list[RecordedActivation], workers: int) -> list[Unit]:
-    first = history.snapshots[Boundary(*partitions[0].key, 0)] if partitions else None
+    first = partitions[0] if partitions else None
     units = [
-        Unit(0, PROLOGUE, outputs=(0, first.outputs if first else None), seconds=first.seconds if first else 0.0)
+        Unit(0, PROLOGUE, outputs=(0, first.outputs if first else None), seconds=first.started if first else 0.0)
     ]
     for number, activation in enumerate(partitions):
         key = activation.key
@@ -196,16 +196,15 @@ def _units(history: History, partitions: list[RecordedActivation], workers: int)
             # Nothing is known of what came after the last snapshot.
             ends.pop()
         for start, end in zip(bounds, ends, strict=False):
-            begin = history.snapshots[Boundary(*key, start)]
+            begun = history.snapshots[Boundary(*key, start)].outputs if start else activation.outputs
             finish = history.snapshots[Boundary(*key, end)] if end is not None else exit_ref
             seconds = activation.seconds if end is None else activation.seconds_until(end)
-            outputs = (begin.outputs, finish.outputs if finish else None)
+            outputs = (begun, finish.outputs if finish else None)
             seconds -= activation.seconds_until(start)
             units.append(Unit(len(units), SEGMENT, number, start, end, outputs, seconds))
         if activation.exit in ("exhausted", "break"):
             following = partitions[number + 1] if number + 1 < len(partitions) else None
-            next_ref = history.snapshots[Boundary(*following.key, 0)] if following else None
-            outputs = (exit_ref.outputs if exit_ref else -1, next_ref.outputs if next_ref else None)
+            outputs = (exit_ref.outputs if exit_ref else -1, following.outputs if following else None)
             units.append(Unit(len(units), AFTER, number, outputs=outputs))
     return units
 

@@ -61,9 +61,7 @@ class ReplaySession:
         """See `Driver`."""
         key = (activation.probe.key, activation.entry)
         ref = self.history.snapshots.get(Boundary(*key, 0))
-        if ref is None:
-            return True
-        exact = self._verify(ref, frame)
+        exact = ref is not None and self._verify(ref, frame)
         if key in self._partition_of:
             # A unit that is not owned yet lies ahead: it was asked for at the end of an earlier activation.
             if self.unit is None or self.owned:
@@ -73,15 +71,15 @@ class ReplaySession:
                 assert self.unit is not None
                 self.owned = self.unit.start == 0
                 return True  # a jump waits until the iterable has been evaluated
-            return not self._pass_by(activation, frame, ref)
-        if self._must_run(activation.probe.key) or not exact:
+            return ref is None or not self._pass_by(activation, frame, ref)
+        if ref is None or self._must_run(activation.probe.key) or not exact:
             return True
         return not self._skip(activation, frame, ref)
 
     def begun(self, activation: Activation, frame: FrameType) -> None:
         """See `Driver`."""
         key = (activation.probe.key, activation.entry)
-        if key in self._partition_of and self._in_segment_of(key):
+        if key in self._partition_of and self._in_segment_of(key) and self.history.heads(key)[0] == 0:
             self._jump(activation, frame)
 
     def head(self, activation: Activation, frame: FrameType) -> bool:
@@ -90,13 +88,19 @@ class ReplaySession:
         ref = self.history.snapshots.get(Boundary(*key, activation.iteration))
         if ref is not None:
             self._verify(ref, frame)
-        if key not in self._partition_of or not self._in_segment_of(key):
+        if key not in self._partition_of:
             return True
+        # An activation whose entry was not snapshotted is matched at its first snapshot, and moves begin there.
+        late_base = ref if ref is not None and self.history.heads(key)[0] == activation.iteration else None
+        if not self._in_segment_of(key):
+            return late_base is None or not self._pass_by(activation, frame, late_base)
         if self._never_was(activation):
             self._stop_here(activation)
         unit = self.unit
         assert unit is not None
         if unit.end is None or activation.iteration < unit.end:
+            if late_base is not None and activation.iteration < unit.start:
+                self._jump(activation, frame)
             self.owned = activation.iteration >= unit.start
             return True
         self._finish_unit()

@@ -194,6 +194,7 @@ class Activation:
         "frame_id",
         "iteration",
         "last",
+        "outputs",
         "probe",
         "seconds_per_iteration",
         "size",
@@ -217,6 +218,7 @@ class Activation:
         self.seconds_per_iteration = 0.0
         self.ticks: list[float] = []
         self.data: object = None
+        self.outputs = 0
         self.source: Iterator[Any] | None = None
         self.stalled = 0.0  # seconds of ours within it, which its times leave out
         self._items: Iterator[Any] | None = None

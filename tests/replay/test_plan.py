@@ -50,7 +50,7 @@ class FakeRun:
         self, loop: str, entry: int, parent: Any, started: float, seconds: float, iterations: int, exit: str,
         ticks: list[float] | None = None,
     ) -> None:  # fmt: skip
-        fields = {"loop": loop, "entry": entry, "parent": parent, "started": started, "seconds": seconds}
+        fields = {"loop": loop, "entry": entry, "parent": parent, "started": started, "seconds": seconds, "outputs": 1}
         self.journal.append(("activation", {**fields, "iterations": iterations, "exit": exit, "ticks": ticks or []}))
 
     def events(self, kind: str) -> Iterable[Mapping[str, Any]]:

@@ -16,7 +16,6 @@ from types import ModuleType, TracebackType
 
 from flor_trace.errors import UsageError
 
-from .bottom import call_at_bottom
 from .cache import CodeCache
 from .children import guard_forks
 from .compiled import spare_compiled
@@ -183,7 +182,7 @@ class Launcher:
         except (SyntaxError, ValueError, OverflowError, MemoryError, RecursionError):
             self._refuse()
         code = self.importer.compile_main(filename, source, code)
-        call_at_bottom(exec, code, namespace)
+        exec(code, namespace)
 
     def _run_module(self, main: ModuleType) -> None:
         self._run_as_main(self.target.name, True)
@@ -192,7 +191,7 @@ class Launcher:
         import runpy  # is what `python -m` calls, and its frames stand in plain tracebacks too
 
         self.importer.expect_main(name)
-        call_at_bottom(runpy._run_module_as_main, name, alter_argv)  # type: ignore[attr-defined]
+        runpy._run_module_as_main(name, alter_argv)  # type: ignore[attr-defined]
 
     # -- the end ----------------------------------------------------------------------------------------------------
 
@@ -315,11 +314,11 @@ def _flush_output() -> None:
 def _print_nothing_more() -> None:
     """Let the interpreter see one more exception without a word about it."""
     hook = sys.excepthook
+    error = sys.last_value
 
     def silent(*_: object) -> None:
         sys.excepthook = hook
-        # Without this the frames that were called from the bottom of the stack would live until the interpreter takes
-        # itself apart; on 3.11, where their links lead to frames that are gone, that ended in a segmentation fault.
-        sys.last_traceback = None
+        if error is not None:
+            _remember(error, error.__traceback__)
 
     sys.excepthook = silent

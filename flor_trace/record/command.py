@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from flor_trace.instrument.cache import CodeCache, default_folder
 from flor_trace.instrument.compiling import Compiler
 from flor_trace.instrument.importer import Importer
-from flor_trace.instrument.interpreter import interpreter_options
+from flor_trace.instrument.interpreter import become_plain, interpreter_options
 from flor_trace.instrument.launcher import Target, ensure_hash_seed, run_target
 from flor_trace.instrument.policy import Policy
 from flor_trace.record.budget import Budget
@@ -41,6 +41,8 @@ def record(kind: str, name: str, args: list[str], options: RecordOptions) -> int
     seed = ensure_hash_seed()
     environment = dict(os.environ)
     target = Target(kind, name, args)
+    if kind == "file" and not os.path.exists(name):
+        become_plain(target.command())  # says so in the interpreter's own words, and there is no run to keep
     runtime = Runtime()
     writer = store.create(
         options.store,

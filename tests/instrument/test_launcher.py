@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from flor_trace.instrument.bottom import call_at_bottom
 from flor_trace.instrument.interpreter import interpreter_options
 
 
@@ -92,21 +91,6 @@ def test_finish_is_called_once_and_last(tmp_path: Path, code: str, output: list[
     driver.write_text(FINISH.format(tests=str(Path(__file__).parent)))
     result = subprocess.run([sys.executable, str(driver), code], capture_output=True, text=True, timeout=60)
     assert result.stdout.split("\n")[:-1] == output
-
-
-def test_a_call_at_the_bottom_has_no_caller_and_comes_back() -> None:
-    seen: list[object] = []
-
-    def script(fail: bool) -> None:
-        seen.append(sys._getframe().f_back)
-        if fail:
-            raise KeyError
-
-    call_at_bottom(script, False)
-    with pytest.raises(KeyError):
-        call_at_bottom(script, True)
-    assert seen == [None, None]
-    assert sys._getframe().f_back is not None
 
 
 @pytest.mark.slow

@@ -59,7 +59,7 @@ class Budget:
         self.passed = 0
         self.heads = 0
         self.pairs = 0
-        self.pair_was_denied = False
+        self.denied: str | None = None  # the inner loop that would have been worth a pair of snapshots
         self.forced_iteration = 0
         self.forced_at = 0.0
         self.started = clock()
@@ -95,10 +95,13 @@ class Budget:
             return self.spent_on_entries < ENTRY_ALLOWANCE_SECONDS or self.credit() > self.cost
         probe = activation.probe
         if probe.calls and probe.seconds / probe.calls < max(WORTH_SKIPPING_SECONDS, 2 * self.cost):
+            if self.denied == probe.key:
+                self.denied = None  # it was not worth it after all, so nothing need be saved for it
             return False
-        self.pair_was_denied = not self._affords(2.0)
-        self.pairs += not self.pair_was_denied
-        return not self.pair_was_denied
+        due = self._affords(2.0)
+        self.denied = None if due else probe.key
+        self.pairs += due
+        return due
 
     def head_is_due(self, activation: Activation, depth: int) -> bool:
         """Whether to snapshot the head of iteration `activation.iteration`."""
@@ -108,7 +111,7 @@ class Budget:
             return depth == 2 and activation.seconds_per_iteration >= LONG_STEP_SECONDS
         if depth > 2 or (depth == 2 and activation.seconds_per_iteration < LONG_STEP_SECONDS):
             return False
-        if self.pair_was_denied and self.heads > self.pairs:
+        if self.denied is not None and self.heads > self.pairs:
             return False  # save for the loops inside: skipping them serves outer probes, heads only parallelism
         due = self._affords(1.0 if depth == 1 else 3.0)
         self.heads += due

@@ -8,6 +8,9 @@ and that each snapshot's stall is paid from.
 from __future__ import annotations
 
 import sys
+
+# As in `record.session`.
+from builtins import max  # noqa: UP029
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:

@@ -19,6 +19,7 @@ from flor_trace.record.session import RecordSession
 from flor_trace.runtime import initial
 from flor_trace.runtime.engine import Runtime
 from flor_trace.runtime.files import FileTracker
+from flor_trace.runtime.headroom import RoomyDriver, with_room
 from flor_trace.runtime.native import LIBRARIES as NATIVE_LIBRARIES
 from flor_trace.runtime.output import Streams
 from flor_trace.runtime.probes import ProbeFactory
@@ -65,9 +66,9 @@ def record(kind: str, name: str, args: list[str], options: RecordOptions) -> int
     for library in NATIVE_LIBRARIES:
         importer.on_import(library, lambda library=library: files.imported(library))  # type: ignore[misc]
     os.register_at_fork(after_in_child=session.forked)
-    streams.record(session.wrote)
+    streams.record(with_room(runtime, session.wrote))
     files.start()
-    runtime.driver = session
+    runtime.driver = RoomyDriver(runtime, session)
 
     def finish(status: int) -> None:
         session.finish(status)

@@ -8,6 +8,7 @@ from types import CodeType, FrameType
 
 from flor_trace.runtime.engine import Runtime
 from flor_trace.runtime.frames import LiveFrame, read_locals, user_frames
+from flor_trace.runtime.headroom import script_limit
 from flor_trace.runtime.offline import TRACKER_VARIABLES
 from flor_trace.state import FrameRoot, Roots, library
 
@@ -21,6 +22,7 @@ def collect_roots(runtime: Runtime, frame: FrameType | None) -> tuple[Roots, lis
         if (module := sys.modules.get(name)) is not None
     }
     values = library.capture()
+    values["recursionlimit"] = script_limit(runtime)
     values["environ"] = {k: v for k, v in values["environ"].items() if k not in TRACKER_VARIABLES}
     roots = Roots(
         modules=modules,

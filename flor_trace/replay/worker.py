@@ -27,6 +27,7 @@ from flor_trace.replay.transcript import TranscriptWriter
 from flor_trace.runtime import guard, initial
 from flor_trace.runtime.engine import Runtime
 from flor_trace.runtime.files import FileState
+from flor_trace.runtime.headroom import RoomyDriver, with_room
 from flor_trace.runtime.hindsight import HindsightProbe
 from flor_trace.runtime.native import LIBRARIES as NATIVE_LIBRARIES
 from flor_trace.runtime.offline import tracker_environment
@@ -91,10 +92,10 @@ class Worker:
             importer.on_import(library, lambda args=(library, value): initial.apply_initial_rng(*args))  # type: ignore[misc]
         for library in (*NATIVE_LIBRARIES, "sqlite3"):
             importer.on_import(library, lambda library=library: guard.imported(library))  # type: ignore[misc]
-        Streams().replay(self._session.wrote, manifest["tty"])
+        Streams().replay(with_room(self._runtime, self._session.wrote), manifest["tty"])
         serve_terminal_size(manifest["terminal"])
         guard.install(self._overlay)
-        self._runtime.driver = self._session
+        self._runtime.driver = RoomyDriver(self._runtime, self._session)
         target = Target(manifest["target_kind"], manifest["target"], manifest["args"], self._spec["substitute"])
         run_target(target, hooks, importer=importer, finish=self._session.finish)
 

@@ -45,6 +45,7 @@ class Runtime:
         user_files: the file names of instrumented code.
         entries: how often each loop has been entered in the run, by loop name.
         fallen: untracked `while … else` loops, by frame, that have just ended by their condition.
+        script_limit, raised_limit: the recursion limits that `runtime.headroom` found and set; `raised_limit` 0: none set.
     """
 
     def __init__(self) -> None:
@@ -60,6 +61,8 @@ class Runtime:
         self.loops: dict[str, LoopProbe] = {}
         self.functions: list[FunctionProbe] = []
         self.hit: list[FunctionProbe] = []
+        self.script_limit = 0
+        self.raised_limit = 0
 
     def tracking(self) -> bool:
         """Whether a loop entered now, by this thread, belongs to the run."""

@@ -252,3 +252,39 @@ def test_the_exit_lies_before_else(loop: str) -> None:
             frame.f_globals["emit"]("exit")
 
     assert run(f"{loop}else:\n    emit('else')\n", Order())[0] == ["exit", "else"]
+
+
+def test_builtins_that_the_script_replaces_are_not_those_of_the_probes() -> None:
+    source = (
+        "import builtins\n"
+        "names = ('id', 'iter', 'len', 'max', 'min', 'next', 'range', 'type')\n"
+        "saved = {name: getattr(builtins, name) for name in names}\n"
+        "for name in names: setattr(builtins, name, None)\n"
+        "try:\n"
+        "    for x in [1, 2]:\n        emit(x)\n"
+        "    while x < 4:\n        x += 1\n"
+        "    else:\n        emit(x)\n"
+        "finally:\n"
+        "    builtins.__dict__.update(saved)\n"
+    )
+    assert run(source)[0] == [1, 2, 4]
+
+
+def test_an_activation_whose_end_was_not_seen_is_dropped() -> None:
+    class Lossy(Notes):
+        def exited(self, activation: Activation, frame: FrameType) -> None:
+            super().exited(activation, frame)
+            if activation.probe.key == "m:<module>:0":
+                # what remains of a loop in a function whose `leave` had no frame left
+                lost = Activation(runtime.loops["m:<module>:0"], 7, 1)
+                lost.probe.active += 1
+                runtime.stack.append(lost)
+
+    runtime = Runtime()
+    notes = Lossy()
+    runtime.driver = notes
+    code = compile_user_module("m.py", b"for i in range(2): pass\n", "m", Hooks(ProbeFactory(runtime, lambda f: f)))
+    exec(code, {"__name__": "m"})
+    assert runtime.stack == []
+    assert runtime.loops["m:<module>:0"].active == 0
+    assert notes.seen[-1] == ("left", "m:<module>:0")

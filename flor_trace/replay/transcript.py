@@ -22,7 +22,7 @@ class TranscriptWriter:
 
     def __init__(self, path: Path) -> None:
         opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
-        self._file = open(move_up(opened), "w", encoding="utf-8")  # noqa: SIM115 - open for as long as the process lives
+        self._file = open(move_up(opened), "w", encoding="utf-8")
         self._pending: dict[str, Any] | None = None
 
     def write(self, stream: str, text: str, new: int, at: list[list[Any]], line: str) -> None:

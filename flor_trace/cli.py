@@ -43,6 +43,9 @@ Runs the script as python would and records it. Everything after FILE, MODULE or
   -q, --quiet        no summary line
 """
 
+BROKEN_PIPE_STATUS = 141
+"""What a shell reports of a command that SIGPIPE ended: 128 + 13."""
+
 _RECORD_VALUES = {f"--{name}": name for name in ("store", "name", "tag", "overhead", "every", "instrument")}
 _REPEATED = {"tag", "instrument"}
 _FLAGS = {"-q": "quiet", "--quiet": "quiet"}
@@ -51,11 +54,40 @@ _FLAGS = {"-q": "quiet", "--quiet": "quiet"}
 def main(argv: list[str] | None = None) -> int:
     """Carry out a command line; returns the exit status."""
     words = sys.argv[1:] if argv is None else argv
+    if words and words[0] == "record":
+        return _guarded(words)  # what becomes of a closed pipe is the script's affair there
+    try:
+        status = _guarded(words)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        if not _reader_is_gone():
+            raise
+        return BROKEN_PIPE_STATUS
+    return status
+
+
+def _guarded(words: list[str]) -> int:
     try:
         return _dispatch(words)
     except FlorTraceError as error:
         print(f"flor_trace: {error}", file=sys.stderr)
         return error.exit_status
+
+
+def _reader_is_gone() -> bool:
+    """Whether nobody reads our output any more (`flor_trace logs | head`); if so, silences the interpreter's last flush."""
+    import os
+    import select
+
+    gone = False
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        poll = select.poll()
+        poll.register(stream.fileno(), 0)
+        if any(event & select.POLLERR for _, event in poll.poll(0)):
+            gone = True
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    return gone
 
 
 def _dispatch(words: list[str]) -> int:

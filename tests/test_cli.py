@@ -168,3 +168,13 @@ def test_queries_load_no_torch(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     assert not {"torch", "numpy", "pandas", "psutil", "cloudpickle"} & set(done.stdout.split())
+
+
+def test_a_reader_that_has_gone_ends_a_command_quietly() -> None:
+    reader, writing_end = os.pipe()
+    os.close(reader)
+    try:
+        run = subprocess.run([sys.executable, "-m", "flor_trace", "--help"], stdout=writing_end, stderr=subprocess.PIPE, text=True)
+    finally:
+        os.close(writing_end)
+    assert (run.returncode, run.stderr) == (cli.BROKEN_PIPE_STATUS, "")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from flor_trace.runtime.engine import Runtime
 from flor_trace.runtime.loops import Activation
-from flor_trace.runtime.output import Streams, calling_line
+from flor_trace.runtime.output import Joiner, Streams, calling_line
 from flor_trace.runtime.position import END_OF_RUN, EXIT, Boundary
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class RecordSession:
         self._tokens: TokenTable | None = None
         self._scope: Scope | None = None
         self._reported: dict[str, int] = {}
-        self._output: dict[str, Any] | None = None
+        self._joiner = Joiner(self._note_output)
         self._initial_files: dict[str, FileState] = {}
         self._versions: dict[str, str] = {}
         self._started = perf_counter()
@@ -69,7 +69,7 @@ class RecordSession:
         try:
             depth = len(self.runtime.stack)
             parent = self.runtime.stack[-2] if depth > 1 else None
-            self._flush_output()
+            self._joiner.flush()
             activation.outputs = self.outputs
             if self.budget.entry_is_due(activation, depth, parent):
                 activation.data = self._snapshot(Boundary(activation.probe.key, activation.entry, 0), frame, depth == 1)
@@ -137,37 +137,14 @@ class RecordSession:
         """The script has written `text`; never raises into it."""
         if not self._stopped:
             try:
-                self._note_output(stream, text, calling_line(sys._getframe(1), self.runtime.user_files))
+                line = calling_line(sys._getframe(1), self.runtime.user_files)
+                self._joiner.add(text, stream=stream, at=self.runtime.position(), line=line)
             except Exception:
                 self._fail()
 
-    def _note_output(self, stream: str, text: str, line: str) -> None:
-        """Writes from one line at one position are joined."""
-        at = self.runtime.position()
-        pending = self._output
-        if (
-            pending is not None
-            and pending["line"] == line
-            and pending["stream"] == stream
-            and pending["at"] == at
-            and len(pending["text"]) < 1000
-        ):
-            pending["text"].append(text)
-            return
-        self._flush_output()
-        self._output = {"stream": stream, "text": [text], "at": at, "line": line}
-
-    def _flush_output(self) -> None:
-        pending, self._output = self._output, None
-        if pending is not None:
-            self.outputs += 1
-            self.writer.event(
-                "output",
-                stream=pending["stream"],
-                text="".join(pending["text"]),
-                at=[list(place) for place in pending["at"]],
-                line=pending["line"],
-            )
+    def _note_output(self, record: dict[str, Any]) -> None:
+        self.outputs += 1
+        self.writer.event("output", **{**record, "at": [list(place) for place in record["at"]]})
 
     # -- snapshots ----------------------------------------------------------------------------------------------
 
@@ -205,7 +182,7 @@ class RecordSession:
         if self._tokens is None or self._scope is None:
             self._tokens = TokenTable()
             self._scope = Scope(self.runtime.user_modules.__contains__)
-        self._flush_output()
+        self._joiner.flush()
         roots, _ = collect_roots(self.runtime, frame)
         live = walk(roots, self._scope, self._tokens)
         digests: set[str] = set()
@@ -301,7 +278,7 @@ class RecordSession:
             self.runtime.driver = None
             if self.snapshots:  # else replay executes everything, and its output is all there is to compare
                 self._snapshot(END_OF_RUN, None)
-            self._flush_output()
+            self._joiner.flush()
             self.writer.event("end", status=status, seconds=perf_counter() - self._started)
         except Exception:
             self._fail()

@@ -86,6 +86,36 @@ def _diverted_bytes(label: str, encoding: str, listener: Listener) -> Callable[[
     return diverted_write
 
 
+MOST_JOINED_WRITES = 1000
+
+
+class Joiner:
+    """Makes one record of successive writes that come from the same place: `print` alone makes two.
+
+    Args:
+        emit: called with a finished record: its fields, and `text`.
+    """
+
+    def __init__(self, emit: Callable[[dict[str, Any]], None]) -> None:
+        self._emit = emit
+        self._fields: dict[str, Any] | None = None
+        self._texts: list[str] = []
+
+    def add(self, text: str, **fields: Any) -> None:
+        """A write; `fields` tell where it comes from."""
+        if fields != self._fields or len(self._texts) >= MOST_JOINED_WRITES:
+            self.flush()
+            self._fields = fields
+        self._texts.append(text)
+
+    def flush(self) -> None:
+        """Emit what is pending."""
+        fields, self._fields = self._fields, None
+        texts, self._texts = self._texts, []
+        if fields is not None:
+            self._emit({**fields, "text": "".join(texts)})
+
+
 def serve_terminal_size(recorded: list[int] | None) -> None:
     """Let `os.get_terminal_size` answer as it did when recorded; `[columns, lines]`, None where there was no terminal."""
 

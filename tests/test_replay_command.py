@@ -264,6 +264,47 @@ def test_a_killed_run_is_replayable_up_to_its_last_snapshot(tmp_path: Path) -> N
     assert found[: len(truth)] == truth[: len(found)]
 
 
+KILLED_SCRIPT = """\
+import os, signal, time
+total = 0
+for stage in range(STAGES):
+    for epoch in range(3):
+        total += epoch
+        if os.path.exists("kill") and (stage, epoch) == AT:
+            time.sleep(1.5)  # let what was committed reach the disk
+            os.kill(os.getpid(), signal.SIGKILL)
+        print("epoch", stage, epoch, total, flush=True)
+for late in range(3):
+    total += late
+    if os.path.exists("kill"):
+        time.sleep(1.5)
+        os.kill(os.getpid(), signal.SIGKILL)
+    print("late", late, total)
+print("end", total)
+"""
+
+
+@pytest.mark.parametrize(("stages", "at", "least"), [(2, (0, 0), 0), (2, (0, 2), 0), (2, (1, 1), 3), (2, (9, 9), 6), (1, (9, 9), 3)])
+def test_replay_of_a_killed_run_ends_where_that_ended(tmp_path: Path, stages: int, at: tuple[int, int], least: int) -> None:
+    folder = Folder(tmp_path, KILLED_SCRIPT.replace("STAGES", str(stages)).replace("AT", str(at)))
+    folder.edit("        print(\"epoch", '        print("@@", repr(total))\n        print("epoch')
+    folder.edit("    print(\"late", '    print("@@", repr(total))\n    print("late')
+    truth = [line for line in folder.run("train.py").stdout.splitlines() if line.startswith("@@")]
+    edited = (tmp_path / "train.py").read_text()
+    (tmp_path / "train.py").write_text("".join(x for x in edited.splitlines(True) if "@@" not in x))
+    (tmp_path / "kill").touch()
+    command = [sys.executable, "-m", "flor_trace", "record", "--every", "1", "train.py"]
+    killed = subprocess.run(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True)
+    assert killed.returncode == -signal.SIGKILL
+    (tmp_path / "kill").unlink()
+    (tmp_path / "train.py").write_text(edited)
+    done = folder.replay("--workers", "2")
+    found = done.stdout.splitlines()
+    assert done.returncode == 0, done.stderr
+    assert "was killed or is still running" in done.stderr and "replay exact" in done.stderr
+    assert found == truth[: len(found)] and len(found) == least
+
+
 def test_an_interrupted_replay_leaves_no_process_and_keeps_what_it_printed(tmp_path: Path) -> None:
     folder = Folder(tmp_path, SLOW_SCRIPT.replace("200", "60"))
     folder.record()

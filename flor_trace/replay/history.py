@@ -72,7 +72,10 @@ class SnapshotRef:
 
 @dataclass
 class History:
-    """The activations, snapshots and functions of a run."""
+    """The activations, snapshots and functions of a run.
+
+    `status` is None if the run was killed; then `last` is the last boundary that is known of it.
+    """
 
     activations: dict[ActivationKey, RecordedActivation] = field(default_factory=dict)
     snapshots: dict[Boundary, SnapshotRef] = field(default_factory=dict)
@@ -80,6 +83,7 @@ class History:
     observed: set[str] = field(default_factory=set)
     demoted: set[str] = field(default_factory=set)
     status: int | None = None
+    last: Boundary | None = None
     _heads: dict[ActivationKey, list[int]] = field(default_factory=dict)
 
     @classmethod
@@ -107,7 +111,9 @@ class History:
         for heads in history._heads.values():
             heads.sort()
         if history.status is None:
-            history._add_unfinished(list(run.snapshots()))
+            records = list(run.snapshots())
+            history._add_unfinished(records)
+            history.last = Boundary(*records[-1]["at"]) if records else None
         return history
 
     def heads(self, key: ActivationKey) -> list[int]:

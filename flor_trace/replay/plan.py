@@ -131,6 +131,8 @@ def make_plan(
         init=init,
     )
     plan.seconds = _estimate(history, plan)
+    if history.last is not None:
+        plan.notes.append(f"the recorded run was killed or is still running: its last snapshot, {history.last}, is where replay ends")
     if sequential:
         plan.notes.append(
             "a hindsight statement keeps state from one iteration to the next, so the run is replayed in one piece"
@@ -175,7 +177,9 @@ def _partitions(history: History, parent: ActivationKey | None, wanted: Any) -> 
         if not wanted(activation) or activation.loop in history.demoted:
             continue
         heads = history.heads(activation.key)
-        if activation.iterations > 1 and heads and heads[-1] > 0:
+        # of an unfinished one the last iteration is not replayed
+        several = activation.iterations > 1 or activation.exit == "unfinished"
+        if several and heads and heads[-1] > 0:
             found.append(activation)
         else:
             found.extend(_partitions(history, activation.key, wanted))
@@ -184,27 +188,29 @@ def _partitions(history: History, parent: ActivationKey | None, wanted: Any) -> 
 
 def _units(history: History, partitions: list[RecordedActivation], workers: int) -> list[Unit]:
     first = partitions[0] if partitions else None
+    ended = history.snapshots[history.last].outputs if history.last else None
     units = [
-        Unit(0, PROLOGUE, outputs=(0, first.outputs if first else None), seconds=first.started if first else 0.0)
+        Unit(0, PROLOGUE, outputs=(0, first.outputs if first else ended), seconds=first.started if first else 0.0)
     ]
     for number, activation in enumerate(partitions):
         key = activation.key
         exit_ref = history.snapshots.get(Boundary(*key, EXIT))
         bounds = _bounds(history, activation, workers)
         ends: list[int | None] = [*bounds[1:], None]
-        if activation.exit == "unfinished":
+        unfinished = activation.exit == "unfinished"
+        if unfinished and history.last == Boundary(*key, bounds[-1]):
             # Nothing is known of what came after the last snapshot.
             ends.pop()
         for start, end in zip(bounds, ends, strict=False):
             begun = history.snapshots[Boundary(*key, start)].outputs if start else activation.outputs
             finish = history.snapshots[Boundary(*key, end)] if end is not None else exit_ref
             seconds = activation.seconds if end is None else activation.seconds_until(end)
-            outputs = (begun, finish.outputs if finish else None)
+            outputs = (begun, finish.outputs if finish else ended if unfinished else None)
             seconds -= activation.seconds_until(start)
             units.append(Unit(len(units), SEGMENT, number, start, end, outputs, seconds))
         if activation.exit in ("exhausted", "break"):
             following = partitions[number + 1] if number + 1 < len(partitions) else None
-            outputs = (exit_ref.outputs if exit_ref else -1, following.outputs if following else None)
+            outputs = (exit_ref.outputs if exit_ref else -1, following.outputs if following else ended)
             units.append(Unit(len(units), AFTER, number, outputs=outputs))
     return units
 

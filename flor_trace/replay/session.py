@@ -62,6 +62,7 @@ class ReplaySession:
         key = (activation.probe.key, activation.entry)
         ref = self.history.snapshots.get(Boundary(*key, 0))
         exact = ref is not None and self._verify(ref, frame)
+        self._stop_if_killed(ref)
         if key in self._partition_of:
             # A unit that is not owned yet lies ahead: it was asked for at the end of an earlier activation.
             if self.unit is None or self.owned:
@@ -89,6 +90,7 @@ class ReplaySession:
         if ref is not None:
             self._verify(ref, frame)
         if key not in self._partition_of:
+            self._stop_if_killed(ref)
             return True
         # An activation whose entry was not snapshotted is matched at its first snapshot, and moves begin there.
         late_base = ref if ref is not None and self.history.heads(key)[0] == activation.iteration else None
@@ -102,6 +104,7 @@ class ReplaySession:
             if late_base is not None and activation.iteration < unit.start:
                 self._jump(activation, frame)
             self.owned = activation.iteration >= unit.start
+            self._stop_if_killed(ref)
             return True
         self._finish_unit()
         self._next_unit()
@@ -112,12 +115,13 @@ class ReplaySession:
 
     def exited(self, activation: Activation, frame: FrameType) -> None:
         """See `Driver`."""
-        if activation.skipped:
-            return
         key = (activation.probe.key, activation.entry)
         ref = self.history.snapshots.get(Boundary(*key, EXIT))
-        if ref is not None:
+        if ref is not None and not activation.skipped:
             self._verify(ref, frame)
+        self._stop_if_killed(ref)
+        if activation.skipped:
+            return
         number = self._partition_of.get(key)
         if number is None:
             return
@@ -192,6 +196,12 @@ class ReplaySession:
         # The iterations of faster loops are counted by the chunk.
         counted = recorded.seconds > CHUNKED_BELOW_SECONDS * max(recorded.iterations, 1)
         return counted and activation.iteration > recorded.iterations
+
+    def _stop_if_killed(self, ref: SnapshotRef | None) -> None:
+        """End where the recorded run was killed, as far as is known: what follows has perhaps never been."""
+        if ref is not None and ref.at == self.history.last and self.owned:
+            self._finish_unit()
+            self._end_process()
 
     def _stop_here(self, activation: Activation) -> NoReturn:
         self._finish_unit()
@@ -285,7 +295,8 @@ class ReplaySession:
             self._verify(ref, None)
         self._finish_unit()
         words = "".join(self._unowned_errors)
-        self.link.tell("finished", status=status, end=self.transcript.position(), words=words)
+        killed_at_end = self.history.last == END_OF_RUN
+        self.link.tell("finished", status=None if killed_at_end else status, end=self.transcript.position(), words=words)
 
 
 def _ever_earlier(refs: list[SnapshotRef]) -> list[SnapshotRef]:

@@ -131,7 +131,7 @@ def test_asked_iterations_are_cut_out() -> None:
 
 def test_a_killed_run_is_replayable_up_to_its_last_snapshot() -> None:
     plan = make_plan(History.read(FakeRun(status=None)), [IN_MAIN], workers=1)
-    assert kinds(plan) == [(PROLOGUE, 0, None), (SEGMENT, 0, 7)]
+    assert kinds(plan) == [(PROLOGUE, 0, None), (SEGMENT, 0, 7), (SEGMENT, 7, None)]
 
 
 def test_what_follows_a_loop_left_by_return_belongs_to_its_last_segment() -> None:

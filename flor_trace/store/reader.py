@@ -32,7 +32,7 @@ def find_run(store: str, script: str) -> Run:
             return Run(layout.run_folder(store, run_id))
         if not elsewhere and os.path.basename(recorded) == os.path.basename(wanted):
             elsewhere = f"run {run_id} is of {recorded}: give --run {run_id} to replay that one"
-    others = f"; {elsewhere}" if elsewhere else f", which holds {len(ids)} runs of other scripts" if ids else ""
+    others = f"; {elsewhere}" if elsewhere else f", which holds {len(ids)} run{'s' * (len(ids) > 1)} of other scripts" if ids else ""
     raise RunNotFound(f"no run of {script} is recorded in {store}{others}")
 
 

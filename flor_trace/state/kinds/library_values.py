@@ -38,14 +38,16 @@ class WeakRefKind(Kind):
     construct = True
 
     def fits(self, r: Restorer, live: Any, token: int, node: Node) -> bool:
-        return live() is r.resolve(node[3][0]) and live.__callback__ is r.resolve(node[3][1])
+        return weakref.ref.__call__(live) is r.resolve(node[3][0]) and live.__callback__ is r.resolve(node[3][1])
 
     def allocate(self, r: Restorer, token: int, node: Node) -> Any:
         target, callback = r.resolve(node[3][0]), r.resolve(node[3][1])
         cls = r.type_of(node, weakref.ref)
+        # Subclasses have constructors of their own (`WeakMethod` takes a bound method); their attributes are restored after.
+        make = weakref.ref.__new__
         if target is None:
-            return cls(_Dead())
-        return cls(target, callback) if callback is not None else cls(target)
+            return make(cls, _Dead())
+        return make(cls, target, callback) if callback is not None else make(cls, target)
 
 
 class _Dead:

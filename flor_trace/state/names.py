@@ -16,6 +16,10 @@ _MISSING = object()
 _PUBLIC = {"posix": "os", "_io": "io", "_sqlite3": "sqlite3"}
 
 
+# Classes of the interpreter's own objects say that they live in `builtins`, where they have no name.
+_UNNAMED = {cls.__qualname__: cls for cls in vars(types).values() if isinstance(cls, type) and cls.__module__ == "builtins"}
+
+
 def lookup(module: str, qualname: str) -> Any:
     """The object that an imported module holds under a qualified name, or a private sentinel; runs no user code."""
     found: Any = sys.modules.get(module, _MISSING)
@@ -33,6 +37,8 @@ def lookup(module: str, qualname: str) -> Any:
             space = getattr(found, "__dict__", None) if isinstance(found, type(sys)) else None
             inner = space.get(part, _MISSING) if isinstance(space, dict) else _MISSING
         found = inner
+    if found is _MISSING and module == "builtins":
+        return _UNNAMED.get(qualname, _MISSING)
     if type(found) is types.BuiltinFunctionType and module in _PUBLIC:
         stand_in = getattr(sys.modules.get(_PUBLIC[module]), "__dict__", {}).get(qualname)
         if getattr(stand_in, "__wrapped__", None) is found:

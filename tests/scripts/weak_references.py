@@ -18,14 +18,14 @@ class Listener:
 net = torch.nn.Linear(64, 64)
 listeners: list[Listener] = []
 methods: list[weakref.WeakMethod] = []
-for epoch in range(4):
+for epoch in range(6):
     if epoch % 2 == 0:
         listeners.append(Listener(f"l{epoch}"))
         methods.append(weakref.WeakMethod(listeners[-1].told))
-    for _ in range(20):
+    for _ in range(5):
         loss = net(torch.randn(64, 64)).pow(2).mean()
         loss.backward()
-        #+print("inner", epoch, loss.item())
-    #+print("outer", epoch, [m()() for m in methods])
+        #+inner print("@@ inner", epoch, loss.item())
+    #+outer print("@@ outer", epoch, [m()() for m in methods], methods[0]._meth_type.__name__)
     print(epoch, len(methods))
-#+print("end", [m()() for m in methods])
+#+end print("@@ end", [m()() for m in methods])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 
@@ -14,6 +15,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     # One thread, as in scripts/test: two would change the bits of results and fight over the cores.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    # In the background of a shell Ctrl-C is ignored, and the programs that tests start and interrupt would inherit that.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     for name in [name for name in os.environ if name.startswith("FLOR_TRACE_")]:
         del os.environ[name]
 

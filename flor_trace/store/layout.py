@@ -47,8 +47,8 @@ def run_folder(store: str, run_id: str) -> str:
 
 def new_run_id() -> str:
     """An id that sorts by time and is never given twice."""
-    now = time.time()
-    return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime(now))}-{int(now * 1000) % 1000:03d}-{os.urandom(3).hex()}"
+    seconds, rest = divmod(time.time_ns(), 1_000_000_000)
+    return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime(seconds))}-{rest // 1000:06d}-{os.urandom(2).hex()}"
 
 
 def create_run_folder(store: str) -> tuple[str, str]:

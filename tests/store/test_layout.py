@@ -24,7 +24,7 @@ def test_ids_sort_by_time_and_are_never_given_twice(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         ids = list(pool.map(lambda _: layout.create_run_folder(str(tmp_path))[0], range(200)))
     assert len(set(ids)) == 200
-    assert all(re.fullmatch(r"\d{8}-\d{6}-\d{3}-[0-9a-f]{6}", run_id) for run_id in ids)
+    assert all(re.fullmatch(r"\d{8}-\d{6}-\d{6}-[0-9a-f]{4}", run_id) for run_id in ids)
     time.sleep(0.002)
     assert layout.new_run_id() > max(ids)
     assert (tmp_path / ".gitignore").read_text() == "*\n"

@@ -174,8 +174,6 @@ class RecordSession:
 
     def _take(self, boundary: Boundary, frame: FrameType | None) -> dict[str, Any]:
         # Imported here because a script that never reaches a boundary need not pay for it at start-up.
-        import xxhash
-
         from flor_trace.record.roots import collect_roots
         from flor_trace.state import Scope, TokenTable, walk
 
@@ -193,11 +191,11 @@ class RecordSession:
             if not self.writer.has_blob(buffer.digest):
                 self.writer.put_blob(buffer.digest, bytes(live.buffer(token)))
         encoded = live.graph.encode()
-        graph = self._put(encoded, xxhash)
+        graph = self._put(encoded)
         digests.add(graph)
         start, values = self.sources.drain()
         if values:
-            blob = self._put(pickle.dumps(values), xxhash)
+            blob = self._put(pickle.dumps(values))
             digests.add(blob)
             self.writer.event("source_values", offset=start, blob=blob)
         files = self._files(digests)
@@ -218,10 +216,11 @@ class RecordSession:
             "opaque": [list(item) for item in live.graph.opaque][:200],
         }
 
-    def _put(self, data: bytes, xxhash: Any) -> str:
-        digest: str = xxhash.xxh3_128_hexdigest(data)
-        if not self.writer.has_blob(digest):
-            self.writer.put_blob(digest, data)
+    def _put(self, data: bytes) -> str:
+        from flor_trace.store.blobs import digest_of
+
+        digest = digest_of(data)
+        self.writer.put_blob(digest, data)
         return digest
 
     def _files(self, digests: set[str]) -> dict[str, Any]:

@@ -99,16 +99,6 @@ class Graph:
         wanted = {token for token, node in self.nodes.items() if node[0] == "opaque"}
         return [(path, self.nodes[token][2][0]) for token, path in paths_of(self, wanted)]
 
-    @property
-    def grad_fns(self) -> dict[int, str]:
-        """Tokens of tensors that hang on a live autograd graph, with the recorded name of their grad_fn."""
-        return {
-            token: node[2][GRAD_FN] for token, node in self.nodes.items() if node[0] == "tensor" and node[2][GRAD_FN]
-        }
-
-
-GRAD_FN = 6  # where a tensor node's payload holds the name of its grad_fn
-
 
 class LiveGraph:
     """A graph together with the live objects that it was made from."""

@@ -187,6 +187,9 @@ def parse_replay(words: list[str]) -> dict[str, Any]:
     parser.add_argument("--dry-run", action="store_const", const=True, help="print the plan and its estimate only")
     parser.add_argument("--json", action="store_const", const=True, help="print JSON")
     parser.add_argument("--accept-changes", action="store_const", const=True, help="replay although more than log statements changed")
+    parser.add_argument(
+        "--allow-writes", metavar="PATH", action="append", help="let the script change this file or folder; may be repeated (none)"
+    )
     parser.add_argument("file", metavar="FILE", nargs="?", help="replay the last run of this script, as it is today")
     namespace, extra = parser.parse_known_args(words)
     if extra:

@@ -120,6 +120,7 @@ SETTINGS: dict[str, Setting] = {
     "dry_run": Setting(_flag, False),
     "json": Setting(_flag, False),
     "accept_changes": Setting(_flag, False),
+    "allow_writes": Setting(_list, ()),
 }
 # What makes sense for one command line only is read from nowhere else.
 _COMMAND_LINE_ONLY = {"run", "iterations", "dry_run", "json", "accept_changes"}
@@ -181,7 +182,7 @@ class ReplayOptions(Options):
     """What `replay` can be told. `run` is None for the last run (of `file`, if given), `workers` None for auto; `iterations` is
     half-open, either end may be None."""
 
-    _names = ("store", "run", "workers", "iterations", "show", "init", "dry_run", "json", "accept_changes")
+    _names = ("store", "run", "workers", "iterations", "show", "init", "dry_run", "json", "accept_changes", "allow_writes")
 
     run: str | None
     workers: int | None
@@ -191,6 +192,7 @@ class ReplayOptions(Options):
     dry_run: bool
     json: bool
     accept_changes: bool
+    allow_writes: tuple[str, ...]
     file: str | None
 
     def __init__(self, given: Mapping[str, Any] | None = None, *, cwd: str | None = None, environ: Mapping[str, str] | None = None) -> None:

@@ -172,6 +172,7 @@ def _execute(run: Run, history: History, diff: RunDiff, plan: Plan, options: Rep
         environment["PYTHONHASHSEED"] = str(manifest["hash_seed"])
     engine = LocalEngine(folder, manifest["cwd"], environment, manifest["interpreter_flags"])
     emit = as_json(sys.stdout) if options.json else as_text(sys.stdout, sys.stderr)
+        "allow": _allowed(options),
     recorded = list(run.events("output"))
     merger = Merger(plan, recorded, _replaced_lines(diff).__contains__, options.show == "all", _renumbering(diff), emit)
     coordinator = Coordinator(plan, engine, folder, spec, history.status, merger.completed)
@@ -195,6 +196,14 @@ def _replaced_lines(diff: RunDiff) -> set[str]:
     for module, difference in diff.modules.items():
         ranges = [s.recorded_lines for s in difference.hindsight if s.recorded_lines]
         ranges += [log.recorded_lines for log in difference.removed_logs]
+def _allowed(options: ReplayOptions) -> list[str]:
+    """The absolute paths that the user lets the script change."""
+    for path in options.allow_writes:
+        if not os.path.exists(path):
+            raise UsageError(f"--allow-writes {path}: there is no such file or folder; make it first")
+    return [os.path.realpath(path) for path in options.allow_writes]
+
+
         for first, last in ranges:
             found.update(f"{diff.paths[module]}:{line}" for line in range(first, last + 1))
     return found

@@ -24,18 +24,19 @@ from flor_trace.replay.plan import Plan
 from flor_trace.replay.restorer import Restorer
 from flor_trace.replay.session import ReplaySession
 from flor_trace.replay.transcript import TranscriptWriter
-from flor_trace.runtime import guard, initial
+from flor_trace.runtime import guard, initial, landlock
 from flor_trace.runtime.engine import Runtime
 from flor_trace.runtime.files import FileState
 from flor_trace.runtime.headroom import RoomyDriver, with_room
 from flor_trace.runtime.hindsight import HindsightProbe
 from flor_trace.runtime.native import LIBRARIES as NATIVE_LIBRARIES
-from flor_trace.runtime.offline import tracker_environment
+from flor_trace.runtime.offline import offline_environment, redirect_native_temporaries
 from flor_trace.runtime.output import Streams, serve_terminal_size
 from flor_trace.runtime.overlay import Overlay
 from flor_trace.runtime.probes import ProbeFactory
 from flor_trace.runtime.sources import Sources
 from flor_trace.state import rng
+from flor_trace.runtime.trackers import TRACKERS, keep_offline
 from flor_trace.store.reader import Run
 
 
@@ -53,6 +54,7 @@ class Worker:
     def __init__(self, spec: dict[str, Any], link: Link) -> None:
         self._spec = spec
         self._run = Run(spec["run"])
+        self._link = link
         self._history = History.read(self._run)
         self._plan = Plan.from_json(spec["plan"])
         # Written by the coordinator of this very replay.
@@ -62,7 +64,7 @@ class Worker:
         self._keeper = rng.Keeper()
         self._sources = Sources("replay")
         self._sources.load(_recorded_values(self._run))
-        self._overlay = Overlay(Path(spec["overlay"]), [Path(self._run.folder)])
+        self._overlay = Overlay(Path(spec["overlay"]), [Path(self._run.folder), *map(Path, spec["allow"])])
         self._files_before = _files_before(self._run)
         restorer = Restorer(
             self._runtime, self._run.blob, self._sources, self._install_files, hindsight_names(self._diff),
@@ -82,7 +84,8 @@ class Worker:
     def run(self) -> None:
         """Execute the script; returns to the interpreter for its ordinary shutdown."""
         manifest = self._run.manifest
-        _restore_environment({**manifest["env"], **tracker_environment(Path(self._spec["overlay"]))})
+        _restore_environment({**manifest["env"], **offline_environment(Path(self._spec["overlay"]))})
+        self._machine.prepare()
         self._install_files({})
         probes = ProbeFactory(self._runtime, self._sources.clock, self._history.demoted)
         hooks = ReplayHooks(self._runtime, probes, self._diff, self._hindsight)
@@ -97,13 +100,29 @@ class Worker:
         guard.install(self._overlay)
         self._runtime.driver = RoomyDriver(self._runtime, self._session)
         target = Target(manifest["target_kind"], manifest["target"], manifest["args"], self._spec["substitute"])
+        for library in TRACKERS:
+            importer.on_import(library, lambda library=library: keep_offline(library, Path(self._overlay.scratch)))  # type: ignore[misc]
         run_target(target, hooks, importer=importer, finish=self._session.finish)
 
     def _hindsight(self, module: str, index: int) -> HindsightProbe:
+        self._restrict()
         number = self._numbers[module, index]
         statement = self._diff.hindsight[number][1]
         if statement.shared_calls:
             # An edited log statement that draws random numbers drew them when it was recorded, too.
+    def _restrict(self) -> None:
+        """Let the kernel refuse what gets around the guard: native code, and other programs."""
+        redirect_native_temporaries(Path(self._overlay.scratch))
+        try:
+            if landlock.restrict_writes([self._overlay.scratch, *self._spec["allow"]]):
+                return
+            why = "this kernel has no Landlock"
+        except OSError as error:
+            why = str(error)
+        self._link.tell(
+            "note", text=f"programs and native code that the script starts are not kept from changing files ({why})"
+        )
+
             return HindsightProbe(self._runtime, number, lambda: None, lambda _: None)
 
         keeper = self._keeper

@@ -41,10 +41,19 @@ def version() -> int:
     return max(0, found)
 
 
-def restrict_writes(folders: Iterable[str]) -> bool:
-    """Allow writing below `folders` and to devices only; False, with nothing changed, where the kernel cannot.
+def landlock_active() -> bool:
+    """Whether the kernel of this machine keeps replay workers from writing outside their scratch folder."""
+    return version() >= 1
+
+
+def restrict_writes(paths: Iterable[str]) -> bool:
+    """Allow writing below the folders `paths` (or to the files), and to devices only; False, with nothing changed, where the
+    kernel has no Landlock.
 
     To be called before other threads exist: only the calling thread and what it starts is restricted.
+
+    Raises:
+        OSError: the kernel has Landlock and refuses it to this process.
     """
     available = version()
     if available < 1:
@@ -57,9 +66,10 @@ def restrict_writes(folders: Iterable[str]) -> bool:
     attr = _RulesetAttr(full)
     ruleset = _checked(libc.syscall(_CREATE_RULESET, ctypes.byref(attr), ctypes.sizeof(attr), 0))
     try:
-        for folder, rights in (*((f, full) for f in (*folders, "/dev/shm")), ("/dev", on_devices), ("/proc", on_devices)):
-            if os.path.isdir(folder):
-                _allow(libc, ruleset, folder, rights)
+        for path, rights in (*((p, full) for p in (*paths, "/dev/shm")), ("/dev", on_devices), ("/proc", on_devices)):
+            if os.path.exists(path):
+                # The rights to make and remove are those of folders.
+                _allow(libc, ruleset, path, rights if os.path.isdir(path) else rights & on_devices)
         _checked(libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
         _checked(libc.syscall(_RESTRICT_SELF, ruleset, 0))
     finally:
@@ -67,8 +77,8 @@ def restrict_writes(folders: Iterable[str]) -> bool:
     return True
 
 
-def _allow(libc: ctypes.CDLL, ruleset: int, folder: str, rights: int) -> None:
-    descriptor = os.open(folder, os.O_PATH | os.O_CLOEXEC)
+def _allow(libc: ctypes.CDLL, ruleset: int, path: str, rights: int) -> None:
+    descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
     try:
         rule = _PathBeneathAttr(rights, descriptor)
         _checked(libc.syscall(_ADD_RULE, ruleset, _RULE_PATH_BENEATH, ctypes.byref(rule), 0))

@@ -13,6 +13,9 @@ def tracker_environment(scratch: Path) -> dict[str, str]:
     return {
         "WANDB_MODE": "offline",
         "WANDB_DIR": str(trackers),
+        "WANDB_CACHE_DIR": str(trackers / "wandb-cache"),
+        "WANDB_CONFIG_DIR": str(trackers / "wandb-config"),
+        "WANDB_DATA_DIR": str(trackers / "wandb-data"),
         "WANDB_SILENT": "true",
         "MLFLOW_TRACKING_URI": f"file://{trackers / 'mlflow'}",
         "MLFLOW_REGISTRY_URI": f"file://{trackers / 'mlflow'}",
@@ -37,8 +40,21 @@ def offline_environment(scratch: Path) -> dict[str, str]:
     }
 
 
-TRACKER_VARIABLES = frozenset(tracker_environment(Path()))
+TRACKER_VARIABLES = frozenset(offline_environment(Path()))
 """Never part of a snapshot: replay sets them otherwise than they were recorded."""
+
+
+def redirect_native_temporaries(scratch: Path) -> None:
+    """Give native code and programs that the script starts a temporary folder that they may write in.
+
+    Only the C library's environment is changed: the script's `os.environ` and `tempfile` stay as recorded, and what
+    Python code puts into the old folder goes through the overlay.
+    """
+    folder = os.path.join(os.path.realpath(scratch), "tmp")
+    os.makedirs(folder, exist_ok=True)
+    for name in ("TMPDIR", "SQLITE_TMPDIR"):
+        os.putenv(name, folder)
+    os.putenv("CUDA_CACHE_PATH", os.path.join(folder, "cuda"))
 
 
 def socket_folder(scratch: Path) -> tuple[str, int]:

@@ -85,7 +85,6 @@ class Worker:
         """Execute the script; returns to the interpreter for its ordinary shutdown."""
         manifest = self._run.manifest
         _restore_environment({**manifest["env"], **offline_environment(Path(self._spec["overlay"]))})
-        self._machine.prepare()
         self._install_files({})
         probes = ProbeFactory(self._runtime, self._sources.clock, self._history.demoted)
         hooks = ReplayHooks(self._runtime, probes, self._diff, self._hindsight)

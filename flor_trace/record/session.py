@@ -58,7 +58,7 @@ class RecordSession:
         self._reported: dict[str, int] = {}
         self._joiner = Joiner(self._note_output)
         self._initial_files: dict[str, FileState] = {}
-        self._versions: dict[str, str] = {}
+        self._imported: frozenset[str] | None = None
         self._started = perf_counter()
         self._stopped = False
 
@@ -190,7 +190,7 @@ class RecordSession:
             digests.add(buffer.digest)
             if not self.writer.has_blob(buffer.digest):
                 self.writer.put_blob(buffer.digest, bytes(live.buffer(token)))
-        encoded = live.graph.encode()
+        encoded, _ = live.graph.encode()
         graph = self._put(encoded)
         digests.add(graph)
         start, values = self.sources.drain()
@@ -199,7 +199,7 @@ class RecordSession:
             digests.add(blob)
             self.writer.event("source_values", offset=start, blob=blob)
         files = self._files(digests)
-        self._note_versions()
+        self._note_machine()
         return {
             "at": list(boundary),
             "stack": [list(place) for place in self.runtime.position()],
@@ -235,16 +235,15 @@ class RecordSession:
             digests.update(digest for digest, _ in state.chunks if self.writer.has_blob(digest))
         return {path: state.as_json() for path, state in states.items()}
 
-    def _note_versions(self) -> None:
-        """The versions of the libraries whose numerics matter, once they have been imported."""
-        versions = {
-            name: str(module.__version__)
-            for name in ("torch", "numpy")
-            if (module := sys.modules.get(name)) is not None and hasattr(module, "__version__")
-        }
-        if versions != self._versions:
-            self._versions = versions
-            self.writer.event("versions", versions=versions)
+    def _note_machine(self) -> None:
+        """What the numbers depend on beside the program, once the libraries that make them have been imported."""
+        from flor_trace.runtime import machine
+
+        imported = machine.imported()
+        if imported != self._imported:
+            self._imported = imported
+            self.writer.event("versions", versions=machine.versions())
+            self.writer.event("machine", facts=machine.capture())
 
     # -- the rest -----------------------------------------------------------------------------------------------
 

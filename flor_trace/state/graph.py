@@ -3,7 +3,8 @@
 A *cell* is how one reference is written down: an atom stands for itself (None, bool, int, float, complex, str,
 short bytes), a 1-tuple `(token,)` refers to a node, and a longer tuple `(tag, …)` is a value of some other kind.
 A *node* is `(kind, type cell, payload, cells, attrs)`, where attrs is None or `(dict cell, slot names, slot cells)`.
-Only marshallable builtins occur, so that encoding is one C call.
+Only marshallable builtins occur, so that encoding is one C call. The buffers' digests lie behind it, sixteen bytes each in
+the order of the buffers: those of staged buffers are computed in the background, and filled in there.
 """
 
 from __future__ import annotations
@@ -23,11 +24,17 @@ FILE_BACKED = 1
 SHARED = 2
 READ_ONLY = 4
 
-_FORMAT = 1
+_FORMAT = 2
+_DIGEST_SIZE = 16
+# What stands in a buffer's digest while its content is staged and not yet hashed, followed by its number.
+STAGED = "staged:"
 
 
 class Buffer(NamedTuple):
-    """Bytes that a node refers to by their hash instead of holding them."""
+    """Bytes that a node refers to by their hash instead of holding them.
+
+    While a snapshot is on its way to the store, `digest` may be `STAGED` and a number instead.
+    """
 
     nbytes: int
     digest: str
@@ -60,25 +67,28 @@ class Graph:
         self.idrefs: dict[int, int] = {}
         self.library: dict[str, Any] = {}
 
-    def encode(self) -> bytes:
-        """This graph as bytes; corruption is the store's to detect."""
-        return marshal.dumps(
-            (
-                _FORMAT,
-                self.nodes,
-                [tuple(root) for root in self.roots],
-                {token: tuple(buffer) for token, buffer in self.buffers.items()},
-                self.idrefs,
-                self.library,
-            ),
-            4,
-        )
+    def encode(self) -> tuple[bytes, list[tuple[int, int]]]:
+        """This graph as bytes, and where a digest is missing in them: offsets with the numbers of the staged buffers whose
+        sixteen bytes belong there. Corruption is the store's to detect."""
+        buffers = self.buffers
+        shapes = {token: (x.nbytes, x.flags, x.start, x.whole) for token, x in buffers.items()}
+        roots = [tuple(root) for root in self.roots]
+        body = marshal.dumps((_FORMAT, self.nodes, roots, shapes, self.idrefs, self.library), 4)
+        holes: list[tuple[int, int]] = []
+        digests = bytearray()
+        for buffer in buffers.values():
+            if buffer.digest.startswith(STAGED):
+                holes.append((len(body) + len(digests), int(buffer.digest[len(STAGED) :])))
+                digests += bytes(_DIGEST_SIZE)
+            else:
+                digests += bytes.fromhex(buffer.digest)
+        return body + digests, holes
 
     @classmethod
     def decode(cls, data: bytes) -> Graph:
-        """The graph that `encode` wrote."""
+        """The graph that `encode` wrote, its digests complete."""
         try:
-            version, nodes, roots, buffers, idrefs, library = marshal.loads(data)
+            version, nodes, roots, shapes, idrefs, library = marshal.loads(data)  # what lies behind is passed over
         except (EOFError, ValueError, TypeError) as error:
             raise CorruptRecord(f"a snapshot's graph cannot be decoded: {error}") from error
         if version != _FORMAT:
@@ -86,7 +96,10 @@ class Graph:
         graph = cls()
         graph.nodes = nodes
         graph.roots = [RootEntry(*root) for root in roots]
-        graph.buffers = {token: Buffer(*buffer) for token, buffer in buffers.items()}
+        at = len(data) - _DIGEST_SIZE * len(shapes)
+        for token, (nbytes, flags, start, whole) in shapes.items():
+            graph.buffers[token] = Buffer(nbytes, data[at : at + _DIGEST_SIZE].hex(), flags, start, whole)
+            at += _DIGEST_SIZE
         graph.idrefs = idrefs
         graph.library = library
         return graph

@@ -7,7 +7,8 @@ owner's allocation, so regions are joined where their address ranges overlap.
 from __future__ import annotations
 
 import ctypes
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 import xxhash
 
@@ -54,6 +55,13 @@ class Region:
         if self.device != "cpu":
             return self.owner[self.start : self.start + self.seen].cpu().numpy()
         return (ctypes.c_ubyte * self.seen).from_address(self.address + self.start)
+
+    def view(self, start: int, nbytes: int) -> memoryview:
+        """A writable view of `nbytes` from `start` on; CPU only."""
+        if start < 0 or start + nbytes > self.nbytes:
+            raise ValueError(f"{nbytes} bytes at {start} of a region of {self.nbytes}")
+        whole = (ctypes.c_ubyte * nbytes).from_address(self.address + start)
+        return memoryview(whole).cast("B")
 
     def write(self, data: bytes | memoryview, start: int) -> None:
         """Overwrite the bytes from `start` on."""
@@ -115,12 +123,32 @@ class Memory:
             del self.regions[address]
         return moved
 
-    def buffers(self) -> dict[int, Buffer]:
-        """Size, hash and flags of every region."""
+    def buffers(self, known: Mapping[int, Buffer], stager: Stager | None = None) -> dict[int, Buffer]:
+        """Size, hash and flags of every region; see `walk` for `known` and `stager`."""
+        if stager is not None:
+            digests = stager.regions(self.regions)
+        else:
+            digests = {address: _digest(region, known.get(address)) for address, region in self.regions.items()}
         return {
-            address: Buffer(region.seen, region.digest(), region.flags, region.start, region.nbytes)
+            address: Buffer(region.seen, digests[address], region.flags, region.start, region.nbytes)
             for address, region in self.regions.items()
         }
+
+
+class Stager(Protocol):
+    """Takes the content of buffers during a walk. What it returns for each is its hash, or `STAGED` and a number."""
+
+    def data(self, data: Any) -> str:
+        """Take the content of a node, an object with the buffer interface that may change after the call."""
+
+    def regions(self, regions: Mapping[int, Region]) -> dict[int, str]:
+        """Take the seen content of all memory; called once, at the walk's end. May raise to give the walk up."""
+
+
+def _digest(region: Region, told: Buffer | None) -> str:
+    if told is not None and (told.nbytes, told.start, told.whole) == (region.seen, region.start, region.nbytes):
+        return told.digest
+    return region.digest()
 
 
 def bytes_digest(data: Any) -> str:

@@ -6,14 +6,14 @@ import gc
 import marshal
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import chain
 from typing import Any
 
 from .graph import UNSET, Buffer, Cell, Graph, LiveGraph, RootEntry
 from .kinds import Handler, Registry, registry_for
 from .layout import Layout, module_of, mro, qualname_of, type_name
-from .memory import Memory, bytes_digest
+from .memory import Memory, Stager, bytes_digest
 from .names import lookup, singletons
 from .scope import SKIPPED_NAMES, Roots, Scope
 from .tokens import TokenTable
@@ -25,16 +25,26 @@ _ATOM_TYPES = frozenset({int, float, bool, str, bytes, complex, type(None)})
 _NESTED_TYPES = _ATOM_TYPES | {tuple}
 
 
-def walk(roots: Roots, scope: Scope, tokens: TokenTable) -> LiveGraph:
-    """The graph of everything reachable from `roots`, with the hashes of all its buffers."""
-    return Walker(scope, tokens, roots).run()
+def walk(
+    roots: Roots, scope: Scope, tokens: TokenTable, known: Mapping[int, Buffer] | None = None, stager: Stager | None = None
+) -> LiveGraph:
+    """The graph of everything reachable from `roots`, with the hashes of all its buffers.
+
+    `known`: by address, memory whose content its caller vouches for; where its extent is still the same it is not hashed.
+    `stager`: takes the buffers' content as it is met; their hashes may then be staged ones (see `Buffer`).
+    """
+    return Walker(scope, tokens, roots, known or {}, stager).run()
 
 
 class Walker:
     """The state of one walk; kinds call `cell` for every reference that they find."""
 
-    def __init__(self, scope: Scope, tokens: TokenTable, roots: Roots) -> None:
+    def __init__(
+        self, scope: Scope, tokens: TokenTable, roots: Roots, known: Mapping[int, Buffer], stager: Stager | None = None
+    ) -> None:
         self.scope = scope
+        self.known = known
+        self.stager = stager
         self.tokens = tokens
         self.roots = roots
         self.registry: Registry = registry_for(scope)
@@ -190,7 +200,8 @@ class Walker:
     def data_buffer(self, token: int, reader: Callable[[], Any]) -> None:
         """Note a buffer whose content `reader` gives."""
         data = reader()
-        self.graph.buffers[token] = Buffer(memoryview(data).nbytes, bytes_digest(data), 0)
+        digest = bytes_digest(data) if self.stager is None else self.stager.data(data)
+        self.graph.buffers[token] = Buffer(memoryview(data).nbytes, digest, 0)
         self.readers[token] = reader
 
     def _finish(self) -> None:
@@ -207,7 +218,7 @@ class Walker:
             self.nodes[address] = ("memory", None, region.device, (), None)
             self.objects[address] = region
             self.readers[address] = region.read
-        self.graph.buffers.update(self.memory.buffers())
+        self.graph.buffers.update(self.memory.buffers(self.known, self.stager))
         memo = self.memo
         for number in self.big_ints:
             found = memo.get(number)

@@ -452,4 +452,4 @@ def test_opaque_objects_are_listed_with_their_paths() -> None:
     w = World(state=Node(lock=threading.Lock()))
     graph = w.snap()
     assert graph.opaque == [("user_script.state.lock", "_thread.lock")]
-    assert Graph.decode(graph.encode()).opaque == graph.opaque
+    assert Graph.decode(graph.encode()[0]).opaque == graph.opaque

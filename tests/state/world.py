@@ -47,7 +47,7 @@ class World:
         live = self.walk()
         for token, buffer in live.graph.buffers.items():
             self.blobs[buffer.digest] = bytes(live.buffer(token))
-        return Graph.decode(live.graph.encode())
+        return Graph.decode(live.graph.encode()[0])
 
     def compare(self, graph: Graph, ignore: Ignore | None = None) -> Comparison:
         return compare(graph, self.walk(), ignore or Ignore(), self.blobs.__getitem__)

@@ -129,6 +129,17 @@ def read(path: str, damage: list[Damage]) -> list[bytes]:
     return list(payloads(read_bytes(path), damage))
 
 
+def has_begun(path: str) -> bool:
+    """Whether more than a part of the first record is in a journal: what a process leaves that was killed while it wrote that
+    is no journal yet."""
+    try:
+        data = read_bytes(path)
+    except FileNotFoundError:
+        return False
+    damage: list[Damage] = []
+    return any(True for _ in payloads(data, damage)) or any(not item.cut for item in damage)
+
+
 def _frame_at(data: bytes, offset: int) -> bytes | None:
     start = offset + HEADER_SIZE
     if start > len(data):

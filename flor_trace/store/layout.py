@@ -19,6 +19,7 @@ import time
 import zlib
 
 from flor_trace.errors import CorruptRecord, FormatTooNew, RunNotFound, StoreUnreadable
+from flor_trace.store import journal
 from flor_trace.store.files import read_bytes, sync_folder, write_atomically
 
 TYPE_CHECKING = False
@@ -119,8 +120,9 @@ def run_ids(store: str) -> list[str]:
 
 
 def is_complete(folder: str) -> bool:
-    """Whether a run was created to the end; a folder without journal was left by a crash, or is being made."""
-    return os.path.exists(os.path.join(folder, JOURNAL)) or os.path.exists(os.path.join(folder, MANIFEST))
+    """Whether a run was begun to the end; a folder without a manifest whose journal ends within its first record (or is not there)
+    was left by a crash, or is being made."""
+    return os.path.exists(os.path.join(folder, MANIFEST)) or journal.has_begun(os.path.join(folder, JOURNAL))
 
 
 def resolve(store: str, reference: str) -> str:

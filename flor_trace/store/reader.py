@@ -148,6 +148,17 @@ class Run:
             self._note_bad(digest, entry, str(error))
             raise
 
+    def blob_into(self, digest: str, target: memoryview) -> None:
+        """Read the bytes with this digest to where they are wanted, verified; raises CorruptRecord, after which `target` holds anything."""
+        entry = self.index.get(digest)
+        if entry is None:
+            raise CorruptRecord(f"blob {digest} is not in run {self.id}")
+        try:
+            self._packs.read_into(entry, target)
+        except CorruptRecord as error:
+            self._note_bad(digest, entry, str(error))
+            raise
+
     @property
     def index(self) -> dict[str, Entry]:
         """Where each blob lies."""
@@ -218,7 +229,9 @@ class Run:
             if copy is None:
                 raise
             layout.check_format(int(copy["format"]), self.folder)
-            self.damage.append(Damage(layout.MANIFEST, 0, 0, f"{error}; the copy in the journal is used"))
+            # The journal comes first, so a recording that was killed then has no manifest yet.
+            missing = not os.path.exists(os.path.join(self.folder, layout.MANIFEST))
+            self.damage.append(Damage(layout.MANIFEST, 0, 0, f"{error}; the copy in the journal is used", cut=missing))
             del copy["kind"]
             return copy
 

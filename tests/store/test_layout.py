@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from flor_trace.errors import CorruptRecord, FormatTooNew, RunNotFound, StoreUnreadable
-from flor_trace.store import layout, liveness, writer
+from flor_trace.store import journal, layout, liveness, writer
 from flor_trace.store.reader import Run, find_run, open_run
 
 
@@ -136,3 +136,27 @@ def test_liveness_is_told_by_more_than_the_pid() -> None:
     time.sleep(0.05)
     assert liveness.is_alive(zombie) is False
     os.waitpid(child, 0)
+
+
+def test_a_folder_whose_journal_ends_within_its_first_record_is_no_run(tmp_path: Path) -> None:
+    run_id = make(tmp_path)
+    folder = Path(layout.run_folder(str(tmp_path), run_id))
+    whole = (folder / "journal").read_bytes()
+    first = journal.HEADER_SIZE + len(next(journal.payloads(whole, [])))
+    (folder / "manifest.json").unlink()
+    for length in (0, 1, 20, first - 1):
+        (folder / "journal").write_bytes(whole[:length])
+        assert layout.run_ids(str(tmp_path)) == []
+    (folder / "journal").write_bytes(whole[:first])
+    assert layout.run_ids(str(tmp_path)) == [run_id]
+    # Damage is no reason to overlook a run.
+    (folder / "journal").write_bytes(b"\x00" + whole[1:])
+    assert layout.run_ids(str(tmp_path)) == [run_id]
+
+
+def test_a_run_killed_between_journal_and_manifest_is_not_damaged(tmp_path: Path) -> None:
+    run_id = make(tmp_path)
+    folder = Path(layout.run_folder(str(tmp_path), run_id))
+    (folder / "manifest.json").unlink()
+    assert [damage.cut for damage in Run(str(folder)).damage] == [True]
+    assert "the copy in the journal is used" in str(Run(str(folder)).damage)

@@ -74,17 +74,23 @@ def check_environment(run: Run) -> None:
     versions: dict[str, str] = {}
     for event in run.events("versions"):
         versions.update(event["versions"])
-    for library, version in versions.items():
+    for library in versions.keys() & {"torch", "numpy"}:
+        version = versions[library]
         try:
             present = importlib.metadata.version(library)
         except importlib.metadata.PackageNotFoundError:
             present = "not installed"
-        if present.partition("+")[0] != version.partition("+")[0]:
+        if _minor(present) != _minor(version):
             raise EnvironmentMismatch(
                 f"run {run.id} was recorded with {library} {version} and here it is {present}: install that version"
             )
     if not os.path.isdir(run.manifest["cwd"]):
         raise UsageError(f"the working directory of the recorded run, {run.manifest['cwd']}, is gone")
+
+
+def _minor(version: str) -> str:
+    """A later patch release replays, within tolerance; another minor release may do anything."""
+    return ".".join(version.partition("+")[0].split(".")[:2])
 
 
 def _compare_sources(run: Run, options: ReplayOptions) -> RunDiff:
@@ -166,13 +172,13 @@ def _execute(run: Run, history: History, diff: RunDiff, plan: Plan, options: Rep
         "plan": plan.as_json(),
         "diff": str(diff_file),
         "substitute": _substitute(run, options, paths.get("__main__")),
+        "allow": _allowed(options),
     }
     environment = dict(manifest["env"])
     if manifest["hash_seed"] is not None:
         environment["PYTHONHASHSEED"] = str(manifest["hash_seed"])
     engine = LocalEngine(folder, manifest["cwd"], environment, manifest["interpreter_flags"])
     emit = as_json(sys.stdout) if options.json else as_text(sys.stdout, sys.stderr)
-        "allow": _allowed(options),
     recorded = list(run.events("output"))
     merger = Merger(plan, recorded, _replaced_lines(diff).__contains__, options.show == "all", _renumbering(diff), emit)
     coordinator = Coordinator(plan, engine, folder, spec, history.status, merger.completed)
@@ -190,12 +196,6 @@ def _execute(run: Run, history: History, diff: RunDiff, plan: Plan, options: Rep
     return DIVERGED_STATUS if report.verdict == "diverged" else EXACT_STATUS
 
 
-def _replaced_lines(diff: RunDiff) -> set[str]:
-    """`file:line` of every recorded line of a log statement that has been edited or removed since."""
-    found: set[str] = set()
-    for module, difference in diff.modules.items():
-        ranges = [s.recorded_lines for s in difference.hindsight if s.recorded_lines]
-        ranges += [log.recorded_lines for log in difference.removed_logs]
 def _allowed(options: ReplayOptions) -> list[str]:
     """The absolute paths that the user lets the script change."""
     for path in options.allow_writes:
@@ -204,6 +204,12 @@ def _allowed(options: ReplayOptions) -> list[str]:
     return [os.path.realpath(path) for path in options.allow_writes]
 
 
+def _replaced_lines(diff: RunDiff) -> set[str]:
+    """`file:line` of every recorded line of a log statement that has been edited or removed since."""
+    found: set[str] = set()
+    for module, difference in diff.modules.items():
+        ranges = [s.recorded_lines for s in difference.hindsight if s.recorded_lines]
+        ranges += [log.recorded_lines for log in difference.removed_logs]
         for first, last in ranges:
             found.update(f"{diff.paths[module]}:{line}" for line in range(first, last + 1))
     return found

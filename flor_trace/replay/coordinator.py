@@ -30,13 +30,15 @@ class Stretch:
 class Outcome:
     """What the workers have told.
 
-    `failures` are sentences for the user; `checks` the comparisons with snapshots; `notes` are remarks.
+    `failures` are sentences for the user; `checks` the comparisons with snapshots; `notes` are remarks; `mismatches` are
+    clauses that tell in what this machine differs from the recording one (see `runtime.machine`).
     """
 
     stretches: dict[int, Stretch] = field(default_factory=dict)
     checks: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
+    mismatches: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -148,6 +150,8 @@ class Coordinator:
             elif kind == "note":
                 if message["text"] not in self.outcome.notes:
                     self.outcome.notes.append(message["text"])
+            elif kind == "mismatch":
+                self.outcome.mismatches += [text for text in message["texts"] if text not in self.outcome.mismatches]
             elif kind == "avoid":
                 self._avoid(worker, Boundary(*message["at"]), message["why"])
             elif kind == "failed":

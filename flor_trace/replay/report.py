@@ -22,6 +22,8 @@ class Report:
         checks: how many snapshots were compared with the live state.
         largest: the largest numeric difference, within tolerance.
         first: the first divergence, for the user.
+        mismatches: in what this machine differs from the recording one: bits may differ, so that "exact" is not said.
+        causes: of a divergence, the likeliest first, as far as could be found out (see `replay.causes`).
     """
 
     verdict: str
@@ -34,6 +36,8 @@ class Report:
     hindsight: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
+    mismatches: list[str] = field(default_factory=list)
+    causes: list[str] = field(default_factory=list)
 
     @classmethod
     def of(cls, outcome: Outcome, output: OutputVerdict, diff: RunDiff) -> Report:
@@ -48,6 +52,8 @@ class Report:
         if output.differences:
             verdict = DIVERGED
             first = first or f"in the output: {output.differences[0]}"
+        if verdict == EXACT and outcome.mismatches:
+            verdict = TOLERANCE
         return cls(
             verdict=verdict,
             checks=len(outcome.checks),
@@ -59,6 +65,8 @@ class Report:
             hindsight=list(dict.fromkeys(f"{diff.paths[module]}:{s.lineno}" for module, s in diff.hindsight)),
             notes=outcome.notes,
             failures=outcome.failures,
+            mismatches=outcome.mismatches,
+            causes=list(outcome.mismatches) if verdict == DIVERGED else [],
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -79,10 +87,12 @@ def describe_report(report: Report) -> str:
     elif report.verdict == EXACT:
         lines.append(f"replay exact ({checked})")
     elif report.verdict == TOLERANCE:
-        lines.append(f"replay within tolerance, largest difference {report.largest:g} ({checked})")
+        because = f", {'; '.join(report.mismatches)}" if report.mismatches else ""
+        lines.append(f"replay within tolerance, largest difference {report.largest:g}{because} ({checked})")
     else:
         lines.append(f"replay diverged {report.first} ({checked})")
-        if report.hindsight:
+        lines += [f"likely cause: {cause}" for cause in report.causes]
+        if report.hindsight and not report.causes:
             where = ", ".join(report.hindsight)
             lines.append(f"if the recording replays exactly without them, these changed the state or its course: {where}")
     return "\nflor_trace: ".join(lines)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections import deque
+from collections.abc import Callable
 from types import FrameType
 from typing import NoReturn
 
@@ -40,6 +41,7 @@ class ReplaySession:
         transcript: TranscriptWriter,
         owns_prologue: bool,
         avoided: Avoided,
+        mismatches: Callable[[], list[str]] = list,
     ) -> None:
         self.runtime = runtime
         self.history = history
@@ -48,6 +50,7 @@ class ReplaySession:
         self.link = link
         self.transcript = transcript
         self.avoided = avoided
+        self._mismatches = mismatches
         self._process = os.getpid()
         self.unit: Unit | None = plan.units[0] if owns_prologue and plan.units[0].kind == PROLOGUE else None
         self.owned = self.unit is not None
@@ -270,7 +273,9 @@ class ReplaySession:
 
     def _verify(self, ref: SnapshotRef, frame: FrameType | None, restored: bool = False) -> bool:
         """Compare the live state with the recorded one; whether it may be restored from."""
-        check = self.restorer.verify(ref, frame)
+        check = self.restorer.verify(ref, frame, restored)
+        if texts := self._mismatches():
+            self.link.tell("mismatch", texts=texts)
         self.link.tell("checked", **check.as_json(), restored=restored)
         return check.verdict != DIVERGED
 

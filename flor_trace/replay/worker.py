@@ -23,6 +23,7 @@ from flor_trace.replay.link import Link
 from flor_trace.replay.plan import Plan
 from flor_trace.replay.restorer import Restorer
 from flor_trace.replay.session import ReplaySession
+from flor_trace.replay.surroundings import Surroundings
 from flor_trace.replay.transcript import TranscriptWriter
 from flor_trace.runtime import guard, initial, landlock
 from flor_trace.runtime.engine import Runtime
@@ -35,8 +36,8 @@ from flor_trace.runtime.output import Streams, serve_terminal_size
 from flor_trace.runtime.overlay import Overlay
 from flor_trace.runtime.probes import ProbeFactory
 from flor_trace.runtime.sources import Sources
-from flor_trace.state import rng
 from flor_trace.runtime.trackers import TRACKERS, keep_offline
+from flor_trace.state import rng
 from flor_trace.store.reader import Run
 
 
@@ -53,8 +54,8 @@ class Worker:
 
     def __init__(self, spec: dict[str, Any], link: Link) -> None:
         self._spec = spec
-        self._run = Run(spec["run"])
         self._link = link
+        self._run = Run(spec["run"])
         self._history = History.read(self._run)
         self._plan = Plan.from_json(spec["plan"])
         # Written by the coordinator of this very replay.
@@ -66,8 +67,9 @@ class Worker:
         self._sources.load(_recorded_values(self._run))
         self._overlay = Overlay(Path(spec["overlay"]), [Path(self._run.folder), *map(Path, spec["allow"])])
         self._files_before = _files_before(self._run)
+        self._machine = Surroundings([event["facts"] for event in self._run.events("machine")], self._run.manifest["env"])
         restorer = Restorer(
-            self._runtime, self._run.blob, self._sources, self._install_files, hindsight_names(self._diff),
+            self._runtime, self._run.blob, self._run.blob_into, self._sources, self._install_files, hindsight_names(self._diff),
             {module for module, each in self._diff.modules.items() if not each.identical},
         )
         self._session = ReplaySession(
@@ -79,12 +81,14 @@ class Worker:
             TranscriptWriter(Path(spec["transcript"])),
             owns_prologue=spec["prologue"],
             avoided=Avoided(spec["avoid"]),
+            mismatches=self._machine.mismatches,
         )
 
     def run(self) -> None:
         """Execute the script; returns to the interpreter for its ordinary shutdown."""
         manifest = self._run.manifest
         _restore_environment({**manifest["env"], **offline_environment(Path(self._spec["overlay"]))})
+        self._machine.prepare()
         self._install_files({})
         probes = ProbeFactory(self._runtime, self._sources.clock, self._history.demoted)
         hooks = ReplayHooks(self._runtime, probes, self._diff, self._hindsight)
@@ -92,23 +96,20 @@ class Worker:
         recorded = {event["library"]: event["value"] for event in self._run.events("initial_rng")}
         for library, value in recorded.items():
             importer.on_import(library, lambda args=(library, value): initial.apply_initial_rng(*args))  # type: ignore[misc]
+        importer.on_import("torch", self._machine.torch_imported)
+        importer.on_import("numpy", self._machine.numpy_imported)
         for library in (*NATIVE_LIBRARIES, "sqlite3"):
             importer.on_import(library, lambda library=library: guard.imported(library))  # type: ignore[misc]
+        for library in TRACKERS:
+            importer.on_import(library, lambda library=library: keep_offline(library, Path(self._overlay.scratch)))  # type: ignore[misc]
         Streams().replay(with_room(self._runtime, self._session.wrote), manifest["tty"])
         serve_terminal_size(manifest["terminal"])
         guard.install(self._overlay)
+        self._restrict()
         self._runtime.driver = RoomyDriver(self._runtime, self._session)
         target = Target(manifest["target_kind"], manifest["target"], manifest["args"], self._spec["substitute"])
-        for library in TRACKERS:
-            importer.on_import(library, lambda library=library: keep_offline(library, Path(self._overlay.scratch)))  # type: ignore[misc]
         run_target(target, hooks, importer=importer, finish=self._session.finish)
 
-    def _hindsight(self, module: str, index: int) -> HindsightProbe:
-        self._restrict()
-        number = self._numbers[module, index]
-        statement = self._diff.hindsight[number][1]
-        if statement.shared_calls:
-            # An edited log statement that draws random numbers drew them when it was recorded, too.
     def _restrict(self) -> None:
         """Let the kernel refuse what gets around the guard: native code, and other programs."""
         redirect_native_temporaries(Path(self._overlay.scratch))
@@ -122,6 +123,11 @@ class Worker:
             "note", text=f"programs and native code that the script starts are not kept from changing files ({why})"
         )
 
+    def _hindsight(self, module: str, index: int) -> HindsightProbe:
+        number = self._numbers[module, index]
+        statement = self._diff.hindsight[number][1]
+        if statement.shared_calls:
+            # An edited log statement that draws random numbers drew them when it was recorded, too.
             return HindsightProbe(self._runtime, number, lambda: None, lambda _: None)
 
         keeper = self._keeper

@@ -16,7 +16,7 @@ from flor_trace.runtime.engine import Runtime
 from flor_trace.runtime.frames import LiveFrame, read_locals, surplus_locals, write_locals
 from flor_trace.runtime.loops import Activation
 from flor_trace.runtime.offline import TRACKER_VARIABLES
-from flor_trace.state import Graph, Ignore, LiveGraph, Scope, TokenTable, compare, walk
+from flor_trace.state import Buffer, Graph, Ignore, LiveGraph, Roots, Scope, TokenTable, compare, walk
 from flor_trace.state import Restorer as StateRestorer
 
 if TYPE_CHECKING:
@@ -25,6 +25,15 @@ if TYPE_CHECKING:
 EXACT = "exact"
 TOLERANCE = "tolerance"
 DIVERGED = "diverged"
+
+
+@dataclass(frozen=True)
+class Present:
+    """The live state as a comparison has just walked it; worth something only as long as nothing has run since."""
+
+    roots: Roots
+    frames: list[LiveFrame]
+    live: LiveGraph
 
 
 @dataclass(frozen=True)
@@ -47,6 +56,7 @@ class Restorer:
     Args:
         runtime: gives frames, modules and entry counts.
         read_blob: content by digest; raises `CorruptRecord`.
+        read_into: the same, to where it is wanted.
         sources: the recorded clock and entropy values.
         install_files: makes the replay's view of files that of a snapshot.
         hindsight_names: by module and by (module, qualified function): the names that only hindsight statements bind.
@@ -57,6 +67,7 @@ class Restorer:
         self,
         runtime: Runtime,
         read_blob: Callable[[str], bytes],
+        read_into: Callable[[str, memoryview], None],
         sources: Sources,
         install_files: Callable[[Mapping[str, Any]], None],
         hindsight_names: Mapping[tuple[str, str], set[str]],
@@ -65,26 +76,46 @@ class Restorer:
         self.runtime = runtime
         self.sources = sources
         self._read_blob = read_blob
+        self._read_into = read_into
         self._install_files = install_files
         self._names = hindsight_names
         self._edited = edited
         self._scope = Scope(runtime.user_modules.__contains__)
         self._tokens = TokenTable()
         self._matching: dict[Any, object] = {}
+        self._present: Present | None = None
+        self._written: dict[int, Buffer] = {}
+        self._hashed_after_restore = False
 
-    def verify(self, ref: SnapshotRef, frame: FrameType | None) -> Check:
-        """Compare; afterwards the live objects are known by their recorded tokens."""
+    def release(self) -> None:
+        """The script is about to go on: what was walked is stale from now on."""
+        self._present = None
+        self._written = {}
+
+    def verify(self, ref: SnapshotRef, frame: FrameType | None, restored: bool = False) -> Check:
+        """Compare; afterwards the live objects are known by their recorded tokens.
+
+        Args:
+            ref: the snapshot.
+            frame: the frame of its loop.
+            restored: right after `restore`: memory is taken to hold what has been read and hashed on its way there (the
+                first time it is hashed once more).
+        """
+        known = self._written if restored and self._hashed_after_restore else {}
+        self._hashed_after_restore |= restored
+        self.release()
         collecting = gc.isenabled()
         gc.disable()
         try:
             roots, frames = collect_roots(self.runtime, frame)
-            live = walk(roots, self._scope, self._tokens)
-            recorded = Graph.decode(self._read_blob(ref.graph))
+            live = walk(roots, self._scope, self._tokens, known)
+            recorded = self._graph(ref)
             comparison = compare(recorded, live, self._ignore(frames), self._read_blob)
         finally:
             if collecting:
                 gc.enable()
         self._matching = comparison.matching
+        self._present = Present(roots, frames, live)
         differences = [str(d) for d in comparison.differences[:5]]
         verdict = comparison.verdict
         if self.sources.mismatch or self.sources.offset != ref.sources:
@@ -103,7 +134,8 @@ class Restorer:
         jumping: Activation | None = None,
         graph_needed: Callable[[str], None] | None = None,
     ) -> None:
-        """Make the live state that of the snapshot; `verify` must have been called in this activation before.
+        """Make the live state that of the snapshot; `verify` must have been called in this activation before. If nothing has run
+        since (see `release`), the state is not walked again.
 
         Args:
             ref: the snapshot, of the same activation.
@@ -113,27 +145,29 @@ class Restorer:
 
         Raises:
             NotRestorable: before anything has been changed.
+            CorruptRecord: when part of the state may have been changed.
         """
-        roots, frames = collect_roots(self.runtime, frame)
-        target = Graph.decode(self._read_blob(ref.graph))
+        present = self._present or self._look(frame)
+        roots, frames, live_state = present.roots, present.frames, present.live
+        target = self._graph(ref)
         ignore = self._ignore(frames)
         kept = {name: os.environ[name] for name in TRACKER_VARIABLES if name in os.environ}
         target.library["environ"] = {**target.library["environ"], **kept}
-        live_state = walk(roots, self._scope, self._tokens)
         matching = self._matching
         if jumping is not None and jumping.source is not None:
             matching = {**_matched_behind(target, str(len(self.runtime.stack) - 1), live_state, ignore), **matching}
         planned = StateRestorer(
-            target, matching, roots, self._scope, self._read_blob, ignore, live_state, graph_needed
+            target, matching, roots, self._scope, self._read_blob, ignore, live_state, graph_needed, self._read_into
         ).plan()
         self._check_frames(frames, planned.frame_names())
         if jumping is not None and jumping.source is None and not jumping.advance_to(int(ref.at.iteration)):
             raise NotRestorable(ref.at.loop, "its iterator has too few items")
+        self.release()
         restored = planned.apply()
         for live, values in zip(frames, restored.frames, strict=True):
             # read only now: variables of enclosing functions, which have been written before their inner ones
-            present = read_locals(live.frame)
-            held = {n: v for n, v in present.items() if n in ignore.frames.get(live.name, set())}
+            bound = read_locals(live.frame)
+            held = {n: v for n, v in bound.items() if n in ignore.frames.get(live.name, set())}
             write_locals(live.frame, {**held, **values})
         self._set_iterators(restored.extra, ref, jumping)
         self._matching = restored.matching
@@ -144,6 +178,14 @@ class Restorer:
             assert self.runtime.entries.get(activation.probe.key, 0) > activation.entry
         self.sources.offset = ref.sources
         self._install_files(ref.files)
+        self._written = planned.content_of_regions()
+
+    def _look(self, frame: FrameType) -> Present:
+        roots, frames = collect_roots(self.runtime, frame)
+        return Present(roots, frames, walk(roots, self._scope, self._tokens))
+
+    def _graph(self, ref: SnapshotRef) -> Graph:
+        return Graph.decode(self._read_blob(ref.graph))
 
     def _set_iterators(self, sources: Mapping[str, Any], ref: SnapshotRef, jumping: Activation | None) -> None:
         for number, activation in enumerate(self.runtime.stack):

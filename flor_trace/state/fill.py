@@ -33,7 +33,7 @@ class Filler:
     def run(self) -> Restored:
         """Memory first, then all objects, then the roots; the states of random numbers come last."""
         for region, buffer in self.r.writes:
-            region.write(self.r.read_blob(buffer.digest), buffer.start)
+            self.r.write_region(region, buffer)
         nodes = self.r.target.nodes
         later = []
         for token, node in nodes.items():
@@ -70,7 +70,7 @@ class Filler:
     def _fill_attrs(self, obj: Any, node: Node) -> None:
         attrs = node[4]
         cls = type(obj)
-        if attrs is None and node[1] is None and node[0] not in ("function", "tensor"):
+        if attrs is None and node[1] is None and node[0] not in ("function", "tensor", "composite"):
             return
         if node[0] in _NO_ATTRS:
             return

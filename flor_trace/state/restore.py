@@ -14,6 +14,7 @@ from typing import Any
 
 from ..errors import NotRestorable
 from .closures import Enclosing
+from .cells import is_ref, same_atom
 from .compare import compare
 from .fill import Filler, Restored
 from .graph import UNSET, Buffer, Cell, Graph, LiveGraph, Node
@@ -51,12 +52,14 @@ class Restorer:
     def __init__(
         self, target: Graph, matching: dict[int, Any], roots: Roots, scope: Scope, read_blob: Callable[[str], Any],
         ignore: Ignore, live: LiveGraph, graph_needed: Callable[[str], None] | None = None,
+        read_into: Callable[[str, memoryview], None] | None = None,
     ) -> None:  # fmt: skip
         self.target = target
         self.matching = dict(matching)
         self.roots = roots
         self.scope = scope
         self.read_blob = read_blob
+        self.read_into = read_into  # reads a blob to where it is wanted, which spares a copy and the page faults of it
         self.ignore = ignore
         self.live = live
         self.graph_needed = graph_needed  # called later, if the autograd graph of a tensor built here is asked for
@@ -83,13 +86,15 @@ class Restorer:
 
     def plan(self) -> Restorer:
         """Find out, without changing anything, whether the target can be restored; NotRestorable if not."""
-        self._plan()
+        with self.registry.undisturbed():
+            self._plan()
         return self
 
     def apply(self) -> Restored:
         """Change the live state, after `plan`."""
         self.applying = True
-        return self._filler.run()
+        with self.registry.undisturbed():
+            return self._filler.run()
 
     def frame_names(self) -> list[set[str]]:
         """The names that will be bound in each frame."""
@@ -155,6 +160,33 @@ class Restorer:
         if known is None or known[0] != node[0] or known[2] != node[2] or len(known[3]) != len(node[3]):
             return False
         return all_identical([self.resolve(c) for c in node[3]], [self.resolve_live(c) for c in known[3]])
+
+    def same_value(self, cell: Cell, live: Cell) -> bool:
+        """Whether a recorded and a live reference lead to the same object, or to plain containers of such (which were made
+        for the walk alone: the arguments of a constructor)."""
+        todo, seen = [(cell, live)], 0
+        while todo:
+            a, b = todo.pop()
+            if not (is_ref(a) and is_ref(b)):
+                if is_ref(a) or is_ref(b) or not same_atom(a, b):
+                    return False
+                continue
+            if self.resolve(a) is self.live.objects[b[0]]:
+                continue
+            x, y = self.target.nodes[a[0]], self.live.graph.nodes[b[0]]
+            if x[0] != y[0] or x[0] not in _PLAIN or x[1] is not None or y[1] is not None or len(x[3]) != len(y[3]):
+                return False
+            if x[2] != y[2] or (a[0] in self.target.buffers and not self._same_buffer(a[0], b[0])):
+                return False
+            seen += 1
+            if seen > 1000:
+                return False
+            todo.extend(zip(x[3], y[3], strict=True))
+        return True
+
+    def _same_buffer(self, recorded: int, live: int) -> bool:
+        there, here = self.target.buffers[recorded], self.live.graph.buffers.get(live)
+        return here is not None and (here.digest, here.nbytes) == (there.digest, there.nbytes)
 
     def fill_early(self, cell: Cell) -> None:
         """Give a new object its content at once, for a constructor that reads it."""
@@ -266,9 +298,9 @@ class Restorer:
             if root.section == "module" and root.name not in self.roots.modules:
                 raise NotRestorable(root.name, "this module is not imported yet")
         for token, node in target.nodes.items():
-            if node[0] in ("tensor", "ndarray") and node[3][0] is not None:
+            if node[0] in ("tensor", "ndarray", "storage") and node[3][0] is not None:
                 home = node[3][0][0]
-                if node[0] == "tensor":
+                if node[0] != "ndarray":
                     self._torch_regions.add(home)
                 self._views.setdefault(home, node)
             elif node[0] == "opaque" and token not in self.matching:
@@ -388,8 +420,25 @@ class Restorer:
 
             array = adapter_np.new_memory(nbytes, self._views.get(token))
             region = Region(adapter_np.address_of(array), nbytes, array)
-        region.write(self.blob(token), buffer.start)
+        self.write_region(region, buffer)
         return region
+
+    def write_region(self, region: Region, buffer: Buffer) -> None:
+        """Give memory its recorded content."""
+        if not buffer.nbytes:
+            return
+        if region.device == "cpu" and self.read_into is not None:
+            self.read_into(buffer.digest, region.view(buffer.start, buffer.nbytes))
+        else:
+            region.write(self.read_blob(buffer.digest), buffer.start)
+
+    def content_of_regions(self) -> dict[int, Buffer]:
+        """After `apply`: by address, what all memory that the target describes holds now."""
+        return {
+            region.address: buffer
+            for token, buffer in self.target.buffers.items()
+            if isinstance(region := self.built.get(token), Region)
+        }
 
 
 def _nested(todo: list[types.CodeType]) -> Iterator[types.CodeType]:
@@ -411,6 +460,9 @@ def _codes_within(module: str | None, qualname: str) -> Iterator[types.CodeType]
         outer = outer.__func__
     code = getattr(outer, "__code__", None)
     return _nested([code] if isinstance(code, types.CodeType) else [])
+
+
+_PLAIN = frozenset({"tuple", "list", "dict", "bytes", "str"})
 
 
 class _MemoryKind(Kind):

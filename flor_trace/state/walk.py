@@ -69,12 +69,7 @@ class Walker:
         collecting = gc.isenabled()
         gc.disable()  # a collection in the middle would run finalizers, which are user code
         try:
-            if "torch" in self.registry.loaded:
-                # __torch_function__ of a subclass is user code, and attribute access on a tensor would call it
-                with sys.modules["torch"]._C.DisableTorchFunction():
-                    self._walk_roots()
-                    self._finish()
-            else:
+            with self.registry.undisturbed():
                 self._walk_roots()
                 self._finish()
         finally:

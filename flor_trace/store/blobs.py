@@ -3,6 +3,10 @@
 A pack begins with a 16-byte magic; each blob is a 64-byte header and its bytes, either raw or as pieces of 4 MiB that
 lz4 made smaller (a piece that lz4 does not shrink is stored raw within). Where a blob lies is told by index entries
 in the journal. The digest is the xxh3-128 of the uncompressed bytes and is checked at every read.
+
+A large blob is stored as a *list*: the digests of its chunks, sixteen bytes each, where each chunk is a blob of its own. So
+chunks that did not change are stored once, such as those rows of an embedding that no batch has touched. Whoever keeps or copies
+a list keeps its chunks.
 """
 
 from __future__ import annotations
@@ -22,7 +26,10 @@ Entry = tuple[str, int, int, int, int, int]
 """Where a blob lies: digest, pack number, offset of the header, size, stored size, codec."""
 
 PACK_MAGIC = b"flor_trace pack\x01"
-RAW, LZ4 = 0, 1
+RAW, LZ4, LIST = 0, 1, 2
+# Blobs of at least this size are stored in chunks.
+CHUNKED_FROM = 8 << 20
+CHUNK = 1 << 20
 PIECE = 4 << 20
 _PROBE = 64 << 10
 _SMALL = 256
@@ -53,18 +60,16 @@ def pack_name(number: int) -> str:
 class PackWriter:
     """Appends blobs to the packs of one run."""
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, first: int = 0) -> None:
         self._folder = folder
         self._file: AppendFile | None = None
-        self._number = -1
+        self._number = first - 1
         self.stored_bytes = 0
 
     def append(self, digest: str, data: bytes | memoryview) -> Generator[None, None, Entry]:
         """Store a blob piece by piece, pausing after each; returns its index entry."""
         view = memoryview(data).cast("B")
         codec = LZ4 if _compresses(view) else RAW
-        file = self._current()
-        offset = file.size
         if codec == LZ4:
             # The stored size stands in the header, before the pieces: they are gathered first.
             pieces = bytearray()
@@ -74,8 +79,7 @@ class PackWriter:
             stored = memoryview(pieces)
         else:
             stored = view
-        header = _HEADER.pack(_BLOB_MAGIC, bytes.fromhex(digest), codec, len(view), len(stored))
-        file.append(header + _CHECK.pack(zlib.crc32(header)))
+        file, offset = self._begin(digest, codec, len(view), len(stored))
         for start in range(0, len(stored), PIECE):
             file.append(stored[start : start + PIECE])
             if file.wants_sync:
@@ -83,6 +87,22 @@ class PackWriter:
             yield
         self.stored_bytes += HEADER_SIZE + len(stored)
         return (digest, self._number, offset, len(view), len(stored), codec)
+
+    def append_list(self, digest: str, size: int, parts: list[str]) -> Entry:
+        """Store a blob of this digest and size as the list of its chunks, which are in the run already."""
+        stored = b"".join(map(bytes.fromhex, parts))
+        file, offset = self._begin(digest, LIST, size, len(stored))
+        file.append(stored)
+        self.stored_bytes += HEADER_SIZE + len(stored)
+        return (digest, self._number, offset, size, len(stored), LIST)
+
+    def _begin(self, digest: str, codec: int, size: int, stored: int) -> tuple[AppendFile, int]:
+        """Write a blob's header; returns the file and where the header lies."""
+        file = self._current()
+        offset = file.size
+        header = _HEADER.pack(_BLOB_MAGIC, bytes.fromhex(digest), codec, size, stored)
+        file.append(header + _CHECK.pack(zlib.crc32(header)))
+        return file, offset
 
     def sync(self) -> None:
         """Make everything appended durable."""
@@ -135,6 +155,26 @@ class PackReader:
         if len(data) != size or digest_of(data) != digest:
             raise CorruptRecord(f"blob {digest} is damaged in {self.name(entry)} at byte {offset}")
         return data
+
+    def read_into(self, entry: Entry, target: memoryview) -> None:
+        """Read a blob to where it is wanted; raises CorruptRecord, after which `target` holds anything."""
+        digest, _, offset, size, _, codec = entry
+        if codec != RAW or target.nbytes != size:
+            data = self.read(entry)
+            if len(data) != target.nbytes:
+                raise CorruptRecord(f"blob {digest} has {len(data)} bytes where {target.nbytes} are needed")
+            target[:] = data
+            return
+        try:
+            with open(self._path(entry), "rb", buffering=0) as file:
+                self._check_header(_pread(file.fileno(), HEADER_SIZE, offset), entry)
+                done = 0
+                while done < size and (count := os.preadv(file.fileno(), [target[done:]], offset + HEADER_SIZE + done)):
+                    done += count
+        except OSError as error:
+            raise CorruptRecord(f"blob {digest} cannot be read: {error}") from error
+        if done < size or digest_of(target) != digest:
+            raise CorruptRecord(f"blob {digest} is damaged in {self.name(entry)} at byte {offset}")
 
     def _check_header(self, header: bytes, entry: Entry) -> None:
         digest, _, offset, size, stored_size, codec = entry

@@ -14,6 +14,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from flor_trace.runtime.engine import Runtime
+from flor_trace.runtime.inputs import SECONDS_PER_SNAPSHOT, InputNotes
 from flor_trace.runtime.loops import Activation
 from flor_trace.runtime.output import Joiner, Streams, calling_line
 from flor_trace.runtime.position import END_OF_RUN, EXIT, Boundary
@@ -58,6 +59,7 @@ class RecordSession:
         self._reported: dict[str, int] = {}
         self._joiner = Joiner(self._note_output)
         self._initial_files: dict[str, FileState] = {}
+        self._inputs = InputNotes(files.inputs)
         self._imported: frozenset[str] | None = None
         self._started = perf_counter()
         self._stopped = False
@@ -200,6 +202,7 @@ class RecordSession:
             self.writer.event("source_values", offset=start, blob=blob)
         files = self._files(digests)
         self._note_machine()
+        self._note_inputs(SECONDS_PER_SNAPSHOT)
         return {
             "at": list(boundary),
             "stack": [list(place) for place in self.runtime.position()],
@@ -245,6 +248,11 @@ class RecordSession:
             self.writer.event("versions", versions=machine.versions())
             self.writer.event("machine", facts=machine.capture())
 
+    def _note_inputs(self, seconds: float) -> None:
+        """The data files that the script has opened, looked at for `seconds`."""
+        if new := self._inputs.news(seconds):
+            self.writer.event("inputs", files=new)
+
     # -- the rest -----------------------------------------------------------------------------------------------
 
     def _note_activation(self, activation: Activation, seconds: float) -> None:
@@ -276,6 +284,7 @@ class RecordSession:
             self.runtime.driver = None
             if self.snapshots:  # else replay executes everything, and its output is all there is to compare
                 self._snapshot(END_OF_RUN, None)
+            self._note_inputs(0.1)
             self._joiner.flush()
             self.writer.event("end", status=status, seconds=perf_counter() - self._started)
         except Exception:

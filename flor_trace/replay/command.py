@@ -21,6 +21,7 @@ from flor_trace.replay.history import History
 from flor_trace.replay.merge import Merger, as_json, as_text
 from flor_trace.replay.plan import Plan, Probe, make_plan
 from flor_trace.replay.report import Report, describe_plan, describe_report
+from flor_trace.runtime import inputs
 from flor_trace.store.reader import Run, find_run, open_run
 
 EXACT_STATUS = 0
@@ -48,7 +49,22 @@ def replay(options: ReplayOptions) -> int:
         return EXACT_STATUS
     for note in plan.notes:
         _say(note)
-    return _execute(run, history, diff, plan, options)
+    changed = changed_inputs(run)
+    for change in shortened(changed):
+        _say(f"{change}: what is computed from it will differ")
+    return _execute(run, history, diff, plan, options, changed)
+
+
+def changed_inputs(run: Run) -> list[str]:
+    """The data files that are not what the run read, each as a clause."""
+    touched = {path for event in run.events("files_before") for path in event["files"]}
+    return inputs.changes([event["files"] for event in run.events("inputs")], touched)
+
+
+def shortened(texts: list[str], most: int = 5) -> list[str]:
+    """The first ones, and how many more there are."""
+    more = len(texts) - most
+    return texts if more <= 0 else [*texts[:most], f"{more} more data files have changed likewise"]
 
 
 def _find(options: ReplayOptions) -> Run:
@@ -161,7 +177,7 @@ def _read_behind(diff: RunDiff) -> list[frozenset[str]]:
     return found
 
 
-def _execute(run: Run, history: History, diff: RunDiff, plan: Plan, options: ReplayOptions) -> int:
+def _execute(run: Run, history: History, diff: RunDiff, plan: Plan, options: ReplayOptions, changed: list[str]) -> int:
     folder = Path(run.new_replay_folder())
     diff_file = folder / "diff.pickle"
     diff_file.write_bytes(pickle.dumps(diff))
@@ -188,6 +204,7 @@ def _execute(run: Run, history: History, diff: RunDiff, plan: Plan, options: Rep
         raise ReplayFailed(f"interrupted; what was produced so far is above and in {folder}") from None
     merger.rest(outcome)
     report = Report.of(outcome, merger.verdict, diff)
+    report.causes += changed if report.verdict == "diverged" else []
     (folder / "report.json").write_text(json.dumps(report.as_json()))
     if options.json:
         print(json.dumps({"report": report.as_json()}))

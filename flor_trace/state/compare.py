@@ -301,13 +301,16 @@ class _Comparer:
         if other is None or (mine.nbytes, mine.start, mine.whole) != (other.nbytes, other.start, other.whole):
             self._differ(link, "size", extent(mine), extent(other) if other else "none")
         elif mine.digest != other.digest:
-            from .numeric import is_double, largest_difference
+            from .numeric import Gap, difference, is_double
 
-            gap, within = math.inf, False
-            if self.read_blob is not None and dtype is not None and self._only_seen_as(a, dtype):
+            gap = Gap(math.inf, False)
+            shown = (mine.digest[:12], other.digest[:12])
+            if self.read_blob is not None and dtype is not None:
                 bounds = (FLOAT_RTOL, FLOAT_ATOL) if is_double(dtype) else (RTOL, ATOL)
-                gap, within = largest_difference(self.read_blob(mine.digest), self.live.buffer(b), dtype, *bounds)
-            self._differ(link, "content", mine.digest[:12], other.digest[:12], magnitude=gap, numeric=within)
+                gap = difference(self.read_blob(mine.digest), self.live.buffer(b), dtype, *bounds)
+                shown = gap.shown() if gap.total else shown
+            within = gap.within and self._only_seen_as(a, dtype)
+            self._differ(link, "content", *shown, magnitude=gap.largest, numeric=within)
 
     def _only_seen_as(self, region: int, dtype: Any) -> bool:
         """Whether all that look at a region take it for the same numbers: bits that are an integer elsewhere are exact."""
@@ -432,7 +435,8 @@ class _Comparer:
 
 _VIEW_PARTS = {
     "tensor": (("dtype", 1), ("shape", 2), ("strides", 3), ("offset", 0), ("requires_grad", 4), ("device", 5),
-               ("grad_fn", 6), ("conjugate and negative bits", 7), ("inference mode", 8)),
+               ("grad_fn", 6), ("conjugate and negative bits", 7), ("inference mode", 8), ("quantizer", 9),
+               ("retained gradient", 10), ("names of dimensions", 11)),
     "ndarray": (("dtype", 1), ("shape", 2), ("strides", 3), ("offset", 0), ("writeable", 4)),
 }  # fmt: skip
 

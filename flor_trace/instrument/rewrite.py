@@ -1,6 +1,6 @@
 """Rewrite a module's syntax tree so that its loops, functions and clock calls report to probes.
 
-Pure: imports nothing of ours but its own vocabulary (`infos`, `scopes`). An AST goes in; an AST and a list of what was
+Pure: imports nothing of ours but its own vocabulary (`infos`, `scopes`, `clocknames`). An AST goes in; an AST and a list of what was
 instrumented come out. The emitted forms are shown in `flor_trace/README.md`. Probes appear as placeholder constants
 (`"@flor:loop:3"`), which `binding.bind` replaces by live objects in the compiled code, so that no name of ours is ever in a
 user's namespace.
@@ -13,14 +13,9 @@ import sys
 from dataclasses import dataclass
 from typing import TypeVar, cast
 
+from .clocknames import CLOCK_NAMES, clock_aliases, last_name
 from .infos import FunctionInfo, LoopInfo, RewrittenInfo
-from .scopes import (
-    CLOCK_NAMES,
-    clock_aliases,
-    has_docstring,
-    is_compiled_by_decorator,
-    is_generator,
-)
+from .scopes import has_docstring, is_compiled_by_decorator, is_generator
 
 _N = TypeVar("_N", bound=ast.AST)
 
@@ -190,8 +185,9 @@ class _Rewriter:
             qualname,
             qualname + ".<locals>.",
             loops=not plain,
-            # A generator's clock is read by whoever takes its items: in `contextlib.contextmanager`s, for one.
-            clocks=probed or (is_generator(node) and not barred and not self.no_function_probes),
+            # Functions without a probe read clocks too: generators as `contextlib.contextmanager` takes them, and coroutines.
+            # Not so `__del__`, which the garbage collector calls when it likes.
+            clocks=not (barred or self.no_function_probes or (scope.is_class and node.name == "__del__")),
             barred=barred,
             wraps=scope.wraps and not compiled,
         )
@@ -271,12 +267,12 @@ class _Rewriter:
         stack: list[ast.AST] = [root]
         while stack:
             node = stack.pop()
-            if isinstance(node, _DEFERRED):
+            if self.no_function_probes and isinstance(node, ast.Lambda):
                 continue
             stack.extend(ast.iter_child_nodes(node))
             if isinstance(node, ast.Call):
-                name = _last_name(node.func)
-                if name in CLOCK_NAMES or (isinstance(node.func, ast.Name) and name in self.aliases):
+                name = last_name(node.func)
+                if name in CLOCK_NAMES or name in self.aliases:
                     self.result.clocks.append((node.lineno, name))
                     callee = node.func
                     node.func = _at(
@@ -285,7 +281,6 @@ class _Rewriter:
         return root
 
 
-_DEFERRED = (ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 _UNWRAPPABLE = (
     ast.FunctionDef,
     ast.AsyncFunctionDef,
@@ -302,12 +297,6 @@ def _wrappable(node: ast.stmt) -> bool:
     if isinstance(node, _UNWRAPPABLE):
         return False
     return not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
-
-
-def _last_name(callee: ast.expr) -> str:
-    if isinstance(callee, ast.Attribute):
-        return callee.attr
-    return callee.id if isinstance(callee, ast.Name) else ""
 
 
 # -- the emitted forms ------------------------------------------------------------------------------------------

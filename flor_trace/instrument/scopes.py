@@ -1,18 +1,9 @@
-"""What the rewriter must know about Python scopes: generators, compiled functions, clocks. Imports nothing of ours."""
+"""What the rewriter must know about Python scopes: generators and compiled functions. Imports nothing of ours."""
 
 from __future__ import annotations
 
 import ast
 
-_TIME = "time time_ns perf_counter perf_counter_ns monotonic monotonic_ns process_time process_time_ns thread_time thread_time_ns"
-_CLOCK = "clock_gettime clock_gettime_ns"
-_DATE = "now utcnow today default_timer localtime gmtime ctime strftime"
-_ENTROPY = "urandom getrandom uuid1 uuid4 token_hex token_bytes token_urlsafe getrandbits randbelow randbits"
-_GENERATORS = "Random seed default_rng RandomState SeedSequence PCG64 PCG64DXSM MT19937 Philox SFC64"
-CLOCK_NAMES = frozenset(f"{_TIME} {_CLOCK} {_DATE} {_ENTROPY} {_GENERATORS}".split())
-"""Last names of callees that may read a clock or an entropy source; the probe looks at the object itself."""
-
-_CLOCK_MODULES = frozenset({"time", "timeit", "datetime", "os", "uuid", "secrets", "random"})
 _COMPILERS = frozenset(
     {"compile", "jit", "njit", "script", "numba", "cuda", "triton", "vectorize", "guvectorize", "overload"}
 )
@@ -25,19 +16,6 @@ def has_docstring(body: list[ast.stmt]) -> bool:
         return False
     value = body[0].value
     return isinstance(value, ast.Constant) and isinstance(value.value, str)
-
-
-def clock_aliases(tree: ast.Module) -> frozenset[str]:
-    """Names that stand for a clock by `from time import perf_counter as pc`, wherever in the module."""
-    found: set[str] = set()
-    stack: list[ast.AST] = [tree]
-    while stack:
-        node = stack.pop()
-        if isinstance(node, ast.ImportFrom) and node.module in _CLOCK_MODULES and node.level == 0:
-            found.update(item.asname for item in node.names if item.asname and item.name in CLOCK_NAMES)
-        elif not isinstance(node, ast.expr):
-            stack.extend(ast.iter_child_nodes(node))
-    return frozenset(found)
 
 
 def is_generator(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:

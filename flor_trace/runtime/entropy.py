@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import BuiltinFunctionType, MethodType
 from typing import Any
 
+from flor_trace.runtime.tapes import system_entropy, temporary_names
+
 Applies = Callable[[tuple[Any, ...], dict[str, Any]], bool]
 Pack = Callable[[Any, Any], Any]
 Serve = Callable[[Any, Any, tuple[Any, ...], dict[str, Any]], Any]
+Tape = Callable[[list[Any] | None], AbstractContextManager[list[Any]]]
 
 
 def _always(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
@@ -47,6 +51,9 @@ class Source:
     applies: Applies = _always
     plain: bool = False
     """Whether results are JSON-able as they are and every call counts."""
+    tape: Tape | None = None
+    """For a function whose result cannot be kept, such as a file of random name: keeps what it draws (given None), or lets
+    it draw what is given."""
 
 
 _PLAIN_TIME = (
@@ -55,11 +62,14 @@ _PLAIN_TIME = (
 )  # fmt: skip
 _STRUCT_TIME = ("localtime", "gmtime")
 _SECRETS = ("token_hex", "token_urlsafe", "randbelow", "randbits")
+_TEMPORARY = (
+    "mkstemp", "mkdtemp", "mktemp", "NamedTemporaryFile", "TemporaryDirectory", "TemporaryFile", "SpooledTemporaryFile",
+)  # fmt: skip
 _BIT_GENERATORS = ("PCG64", "PCG64DXSM", "MT19937", "Philox", "SFC64")
 
 KNOWN_NAMES = frozenset(
     (
-        *_PLAIN_TIME, *_STRUCT_TIME, *_SECRETS, *_BIT_GENERATORS, "ctime", "strftime", "default_timer", "now", "utcnow",
+        *_PLAIN_TIME, *_STRUCT_TIME, *_SECRETS, *_BIT_GENERATORS, *_TEMPORARY, "ctime", "strftime", "default_timer", "now", "utcnow",
         "today", "urandom", "getrandom", "uuid1", "uuid4", "token_bytes", "Random", "seed", "default_rng",
         "RandomState", "SeedSequence",
     )
@@ -77,8 +87,14 @@ def known_sources() -> Iterator[tuple[Callable[..., Any], Source]]:
 
 
 def bound_source(f: Any) -> Source | None:
-    """The source for a `seed` method of a generator object, which is a new callable at every access."""
-    if type(f) not in (MethodType, BuiltinFunctionType) or f.__name__ != "seed":
+    """The source for a method of a generator object, which is a new callable at every access."""
+    kind = type(f)
+    if kind is MethodType:
+        if type(f.__self__) is _attribute("random", "SystemRandom"):
+            return Source("SystemRandom", tape=system_entropy)
+    elif kind is not BuiltinFunctionType:
+        return None
+    if f.__name__ != "seed":
         return None
     owner = type(f.__self__)
     if owner is _attribute("random", "Random"):
@@ -177,6 +193,10 @@ def _system_sources() -> Iterator[tuple[Callable[..., Any], Source]]:
         yield secrets.token_bytes, Source("secrets.token_bytes", _pack_bytes, _serve_bytes)
         for name in _SECRETS:
             yield getattr(secrets, name), Source(f"secrets.{name}", plain=True)
+    tempfile = sys.modules.get("tempfile")
+    if tempfile is not None and hasattr(tempfile, "TemporaryDirectory"):
+        for name in _TEMPORARY:
+            yield getattr(tempfile, name), Source(f"tempfile.{name}", tape=temporary_names)
 
 
 # -- generators of random numbers that seed themselves ----------------------------------------------------------------

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
-from flor_trace.runtime.entropy import KNOWN_NAMES, Source, bound_source, known_sources
+from flor_trace.runtime.entropy import KNOWN_NAMES, Source, Tape, bound_source, known_sources
 
 Mode = Literal["off", "record", "replay"]
 Value = tuple[str, Any]
@@ -130,6 +130,8 @@ class Sources:
         return f if source is None else self._wrap(f, source)
 
     def _wrap(self, f: Callable[..., Any], source: Source) -> Callable[..., Any]:
+        if source.tape is not None:
+            return self._taped(f, source, source.tape)
         if self.mode == "replay":
             return self._serving(f, source)
         return self._recording_plain(f, source.name) if source.plain else self._recording(f, source)
@@ -152,6 +154,24 @@ class Sources:
             if _thread.get_ident() == self._main and source.applies(args, kwargs):
                 self._stream.append((source.name, source.pack(value, f)))
             return value
+
+        return call
+
+    def _taped(self, f: Callable[..., Any], source: Source, tape: Tape) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if _thread.get_ident() != self._main or self.mode == "off":
+                return f(*args, **kwargs)
+            if self.mode == "record":
+                with tape(None) as drawn:
+                    made = f(*args, **kwargs)
+                self._stream.append((source.name, drawn))
+                return made
+            if not self._next_is(source.name):
+                return f(*args, **kwargs)
+            payload = self._stream[self._cursor - self._start][1]
+            self._cursor += 1
+            with tape(payload):
+                return f(*args, **kwargs)
 
         return call
 

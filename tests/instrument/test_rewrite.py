@@ -138,12 +138,16 @@ def test_clock_calls_evaluate_the_callee_first_and_once() -> None:
         pc(); time()
         (lambda: time())()
         [time() for _ in range(2)]
+        class Timer:
+            def __init__(self, clock=pc):
+                self.tick = clock
+        Timer().tick()
     """
     result = rewritten(source)
     namespace, hooks = run(result)
     assert namespace["order"] == ["callee", "argument", ("now", (None,))]
-    assert [getattr(x, "__name__", None) for x in hooks.clocked] == ["now", "perf_counter", "time"]
-    assert [name for _, name in result.clocks] == ["now", "pc", "time"]
+    assert [getattr(x, "__name__", None) for x in hooks.clocked] == ["now", "perf_counter", *["time"] * 4, "perf_counter"]
+    assert [name for _, name in result.clocks] == ["now", "pc", "time", "time", "time", "tick"]
 
 
 def test_annotations_are_not_touched() -> None:

@@ -8,6 +8,7 @@ import os
 import random
 import secrets
 import sys
+import tempfile
 import threading
 import time
 import timeit
@@ -69,8 +70,20 @@ VALUES: list[tuple[str, Callable[[Callable[[Any], Any]], Any]]] = [
     ("random.seed", lambda C: (C(random.seed)(), random.random())),
     ("Random.seed", lambda C: reseeded(C, random.Random(3)).random()),
     ("torch.seed", lambda C: (C(torch.seed)(), torch.rand(3).tolist())),
+    ("SystemRandom", lambda C: C(random.SystemRandom().uniform)(1, 2)),
+    ("secrets.choice", lambda C: C(secrets.choice)("abcdefgh" * 9)),
+    ("mkdtemp", lambda C: named(C(tempfile.mkdtemp)(prefix="run"))),
+    ("NamedTemporaryFile", lambda C: named(C(tempfile.NamedTemporaryFile)(suffix=".x").name)),
+    ("TemporaryDirectory", lambda C: named(C(tempfile.TemporaryDirectory)().name)),
     ("Generator.seed", lambda C: torch.rand(3, generator=reseeded(C, torch.Generator())).tolist()),
 ]
+
+
+def named(path: str) -> str:
+    """The path, and nothing there any more."""
+    if os.path.isdir(path):
+        os.rmdir(path)
+    return path
 
 
 def reseeded(clock: Callable[[Any], Any], generator: Any) -> Any:

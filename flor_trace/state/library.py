@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import re
@@ -110,11 +111,28 @@ def _torch_settings(torch: Any) -> dict[str, tuple[Callable[[], Plain], Callable
         "cudnn.enabled": flag(cudnn, "enabled"),
         "cudnn.allow_tf32": flag(cudnn, "allow_tf32"),
         "matmul.allow_tf32": flag(backends.cuda.matmul, "allow_tf32"),
+        # numbers under which hooks are kept, and those of ragged dimensions, are given out in turn
+        "hook_ids": (
+            lambda: torch.utils.hooks.RemovableHandle.next_id,
+            lambda value: setattr(torch.utils.hooks.RemovableHandle, "next_id", value),
+        ),
+        "ragged_ids": (_ragged_ids, _set_ragged_ids),
         "inference_mode": (torch.is_inference_mode_enabled, lambda value: None),
     }  # fmt: skip
     if hasattr(torch, "get_default_device"):
         settings["default_device"] = (lambda: str(torch.get_default_device()), lambda v: torch.set_default_device(v))
     return settings
+
+
+_RAGGED = "torch.nested._internal.nested_tensor"
+
+
+def _ragged_ids() -> Plain:
+    return getattr(sys.modules.get(_RAGGED), "_tensor_id_counter", 0)
+
+
+def _set_ragged_ids(value: Plain) -> None:
+    setattr(importlib.import_module(_RAGGED), "_tensor_id_counter", value)  # noqa: B010 - not in the typed interface
 
 
 def _cwd() -> str | None:

@@ -33,8 +33,9 @@ def children(node: Node) -> list[tuple[tuple[str, Any], Cell]]:
         for i in range(first, len(cells), 2):
             found.append((("key", cells[i]), cells[i]))
             found.append((("item", cells[i]), cells[i + 1]))
-    elif kind in ("tensor", "sparse"):
-        names = ("data", "grad", "_backward_hooks") if kind == "tensor" else ("indices", "indices", "values", "grad")
+    elif kind in ("tensor", "composite", "wrapper", "jagged"):
+        parts = node[2][1] if kind == "composite" else ("values", "offsets", "lengths") if kind == "jagged" else ()
+        names = (*(("data",) if kind == "tensor" else parts), "grad", "_backward_hooks", "_post_accumulate_grad_hooks")
         found.extend((("attr", name), cell) for name, cell in zip(names, cells, strict=False))
     elif kind == "function":
         names = ("__defaults__", "__kwdefaults__", "__globals__")

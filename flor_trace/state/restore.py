@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ..errors import NotRestorable
-from .closures import Enclosing
 from .cells import is_ref, same_atom
+from .closures import Enclosing
 from .compare import compare
 from .fill import Filler, Restored
 from .graph import UNSET, Buffer, Cell, Graph, LiveGraph, Node
@@ -411,7 +411,7 @@ class Restorer:
     def _new_region(self, token: int, node: Node, buffer: Buffer) -> Region:
         nbytes = buffer.whole
         if token in self._torch_regions:
-            from .kinds import torch as adapter
+            from .kinds import torch_views as adapter
 
             owner = adapter.new_memory(nbytes, node[2])
             region = Region(owner.data_ptr(), nbytes, owner, 0, node[2])

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, ExitStack
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...errors import NotRestorable
@@ -72,6 +73,8 @@ class Registry:
         self.kinds: dict[str, Kind] = {}
         self.decoders: dict[str, Callable[[tuple[Any, ...]], Any]] = {}
         self.loaded: set[str] = set()
+        # context managers under which objects are read and built, so that no code of the user's answers
+        self.guards: list[Callable[[], AbstractContextManager[Any]]] = []
         self.resolved: dict[type, Handler] = {}
 
     def add(self, cls: type, handler: Handler, subclasses: bool = False) -> None:
@@ -83,6 +86,13 @@ class Registry:
     def kind(self, kind: Kind) -> None:
         """Make a kind known."""
         self.kinds[kind.name] = kind
+
+    def undisturbed(self) -> ExitStack:
+        """All guards at once."""
+        stack = ExitStack()
+        for guard in self.guards:
+            stack.enter_context(guard())
+        return stack
 
     def refresh(self) -> None:
         """Let the adapters of libraries register that were imported since the last walk."""

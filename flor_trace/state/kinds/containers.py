@@ -238,7 +238,8 @@ class SetKind(Kind):
             return
         if any(_needs_hash(item) for item in items):
             raise NotRestorable(r.path(token), "hashing its elements would run user code")
-        if recipe(items) is None and all(type(cell) is not tuple for cell in node[3]):
+        # objects cannot be hashed yet: they may be empty still
+        if all(type(cell) is not tuple for cell in node[3]) and recipe(items) is None:
             raise NotRestorable(r.path(token), "the set's order of iteration cannot be had again")
 
     def fill(self, r: Restorer, obj: Any, token: int, node: Node) -> None:

@@ -146,7 +146,7 @@ def view_of(region: Any, cls: Any, offset: int, dtype: Cell, shape: Any, strides
     while isinstance(whole, tuple):
         whole = whole[0]
     if not isinstance(whole, np.ndarray):
-        from .torch import bytes_of
+        from .torch_views import bytes_of
 
         whole = bytes_of(whole)
     start = region.address + offset - address_of(whole)

@@ -15,16 +15,17 @@ if TYPE_CHECKING:
 USAGE = """\
 usage: flor_trace record [OPTIONS] [--] (FILE | -m MODULE | -c CODE) [ARGS...]
        flor_trace replay [OPTIONS] [--] [FILE]
-       flor_trace runs | show | logs | verify | rm | gc [--store DIR] [--json] [RUN...]
+       flor_trace runs | show | logs | verify | rm | gc | compact [--store DIR] [--json] [RUN...]
 
 record   run a script as python would, and record it
 replay   print what log statements added since would have printed in the recorded run
 runs     list the recorded runs
 show     tell one run's details
-logs     print a run's recorded output
+logs     print a run's recorded output, and what replays have added to it
 verify   check every stored byte of a run
 rm       delete runs
-gc       delete what crashed recordings left
+gc       delete what crashed recordings left, and the runs that --keep, --older-than and --max-size do not keep
+compact  write finished runs anew in less space
 
 flor_trace COMMAND --help tells a command's options.
 """
@@ -201,14 +202,17 @@ def parse_replay(words: list[str]) -> dict[str, Any]:
 
 # -- the rest -----------------------------------------------------------------------------------------------------------
 
-_QUERIES = ("runs", "show", "logs", "verify", "rm", "gc")
+_QUERIES = ("runs", "show", "logs", "verify", "rm", "gc", "compact")
 _ABOUT = {
     "runs": "Lists the recorded runs.",
     "show": "Tells one run's details.",
-    "logs": "Prints a run's recorded output.",
+    "logs": "Prints a run's recorded output, with the lines that replays have added in their places.",
     "verify": "Checks every stored byte of a run; exits with 1 where some are damaged.",
     "rm": "Deletes runs.",
-    "gc": "Deletes what crashed recordings and replays left behind.",
+    "gc": "Deletes what crashed recordings and replays left behind, and the runs that the options do not keep; never one that is "
+    "being recorded or used.",
+    "compact": "Writes finished runs anew in less space (shuffled and zstd). Everything reads them as before; that takes the package "
+    "zstandard.",
 }
 
 
@@ -219,17 +223,35 @@ def _query(command: str, words: list[str]) -> int:
         parser.add_argument("run", metavar="RUN", nargs="?", default="@last", help="an id, the beginning of one, a name, or @last")
     elif command == "rm":
         parser.add_argument("runs", metavar="RUN", nargs="+", help="ids, beginnings of ids, or names")
+    elif command == "gc":
+        parser.add_argument("--keep", metavar="N", help="keep the N newest runs; alone: delete all others")
+        parser.add_argument("--older-than", metavar="TIME", help="delete runs in which nothing happened for so long, such as 30d or 12h")
+        parser.add_argument("--max-size", metavar="SIZE", help="delete the oldest runs until all take at most this much, such as 10GB")
+        parser.add_argument("--dry-run", action="store_const", const=True, help="delete nothing, tell what would be")
+    elif command == "compact":
+        parser.add_argument("runs", metavar="RUN", nargs="*", help="ids, beginnings of ids, or names; none: all that have ended")
+    if command == "logs":
+        parser.add_argument("--replay", metavar="ID|all|none", default="all", help="whose new lines to show in their places (all)")
     namespace = parser.parse_args(words)
-    from flor_trace.config import Options
+    from flor_trace.config import CleanupOptions, Options
     from flor_trace.query import commands
 
     store = Options({"store": namespace.store}).store
     if command == "rm":
         return commands.remove(store, namespace.runs, as_json=namespace.json)
-    if command in ("runs", "gc"):
-        function: Callable[..., int] = commands.list_runs if command == "runs" else commands.collect_garbage
-        return _tolerating_closed_pipe(lambda: function(store, as_json=namespace.json))
-    about: Callable[..., int] = {"show": commands.show, "logs": commands.logs, "verify": commands.verify}[command]
+    if command == "compact":
+        return commands.compact(store, namespace.runs, as_json=namespace.json)
+    if command == "gc":
+        from flor_trace.store.retention import Rules
+
+        told = CleanupOptions(vars(namespace))
+        rules = Rules(told.keep, told.older_than, told.max_size)
+        return commands.collect_garbage(store, rules, dry_run=told.dry_run, as_json=namespace.json)
+    if command == "runs":
+        return _tolerating_closed_pipe(lambda: commands.list_runs(store, as_json=namespace.json))
+    if command == "logs":
+        return _tolerating_closed_pipe(lambda: commands.logs(store, namespace.run, replay=namespace.replay, as_json=namespace.json))
+    about: Callable[..., int] = {"show": commands.show, "verify": commands.verify}[command]
     return _tolerating_closed_pipe(lambda: about(store, namespace.run, as_json=namespace.json))
 
 

@@ -63,6 +63,44 @@ def _count_or_auto(value: Any) -> int | None:
     return count
 
 
+def _count(value: Any) -> int:
+    try:
+        count = -1 if isinstance(value, bool) else int(value)
+    except (TypeError, ValueError):
+        count = -1
+    if count < 0:
+        raise ValueError("a whole number from 0 on")
+    return count
+
+
+_DURATIONS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+_SIZES = {"": 1, "K": 1000, "M": 1000**2, "G": 1000**3, "T": 1000**4, "KI": 1 << 10, "MI": 1 << 20, "GI": 1 << 30, "TI": 1 << 40}
+
+
+def _duration(value: Any) -> float:
+    """Seconds."""
+    text = str(value).strip().lower()
+    return _measure(text[:-1], _DURATIONS.get(text[-1:]), "a time such as 30d, 12h or 45m")
+
+
+def _size(value: Any) -> int:
+    """Bytes; GB is 1000 MB, GiB 1024 MiB."""
+    text = str(value).strip().upper().removesuffix("B")
+    number = text.rstrip("KMGTI ")
+    return int(_measure(number, _SIZES.get(text[len(number) :].strip()), "a size such as 10GB, 500MB or 2GiB"))
+
+
+def _measure(number: str, unit: int | None, example: str) -> float:
+    try:
+        amount = float(number)
+    except ValueError:
+        amount = -1.0
+    # Written so that nan is refused.
+    if unit is None or not 0.0 <= amount < float("inf"):
+        raise ValueError(example)
+    return amount * unit
+
+
 def _list(value: Any) -> tuple[str, ...]:
     words = value.split(",") if isinstance(value, str) else value
     if not isinstance(words, list | tuple) or not all(isinstance(word, str) for word in words):
@@ -121,6 +159,9 @@ SETTINGS: dict[str, Setting] = {
     "json": Setting(_flag, False),
     "accept_changes": Setting(_flag, False),
     "allow_writes": Setting(_list, ()),
+    "keep": Setting(_count, None),
+    "older_than": Setting(_duration, None),
+    "max_size": Setting(_size, None),
 }
 # What makes sense for one command line only is read from nowhere else.
 _COMMAND_LINE_ONLY = {"run", "iterations", "dry_run", "json", "accept_changes"}
@@ -176,6 +217,17 @@ class RecordOptions(Options):
     every: int | None
     instrument: tuple[str, ...]
     quiet: bool
+
+
+class CleanupOptions(Options):
+    """What `gc` can be told: how many runs to keep at least, which age in seconds makes the others go, and how many bytes may stay."""
+
+    _names = ("store", "keep", "older_than", "max_size", "dry_run")
+
+    keep: int | None
+    older_than: float | None
+    max_size: int | None
+    dry_run: bool
 
 
 class ReplayOptions(Options):

@@ -6,10 +6,11 @@ import json
 import os
 import sys
 
-from flor_trace.query import check, cleanup, text
+from flor_trace.query import check, cleanup, merged, text
 from flor_trace.query.details import details, page
 from flor_trace.store import catalog
 from flor_trace.store.reader import open_run
+from flor_trace.store.retention import Rules
 
 
 def list_runs(store: str, *, as_json: bool = False) -> int:
@@ -46,11 +47,13 @@ def show(store: str, reference: str, *, as_json: bool = False) -> int:
     return 0
 
 
-def logs(store: str, reference: str, *, as_json: bool = False) -> int:
-    """`logs`: what the script printed, both streams in their order; with JSON one record per line."""
-    for record in open_run(store, reference).events("output"):
+def logs(store: str, reference: str, *, replay: str = "all", as_json: bool = False) -> int:
+    """`logs`: what the script printed, both streams in their order, with what replays have added in its places; with JSON one
+    record per line. `replay` is an id, "all" or "none"."""
+    run = open_run(store, reference)
+    for record in merged.merged_log(run, merged.chosen_replays(run, replay)):
         if as_json:
-            print(json.dumps({key: value for key, value in record.items() if key != "kind"}))
+            print(json.dumps(record))
         else:
             text.write(record["text"])
     return 0
@@ -86,13 +89,33 @@ def remove(store: str, references: list[str], *, as_json: bool = False) -> int:
     return 0
 
 
-def collect_garbage(store: str, *, as_json: bool = False) -> int:
+def collect_garbage(store: str, rules: Rules, *, dry_run: bool = False, as_json: bool = False) -> int:
     """`gc`."""
-    removed = cleanup.collect_garbage(store)
+    removed, notes = cleanup.collect_garbage(store, rules, dry_run=dry_run)
     if as_json:
         text.write_json(removed)
     else:
+        verb = "would remove" if dry_run else "removed"
         for item in removed:
-            print(f"removed {item['path']} ({text.size(item['bytes'])}): {item['reason']}")
-        print(f"freed {text.size(sum(item['bytes'] for item in removed))}")
+            print(f"{verb} {item['path']} ({text.size(item['bytes'])}): {item['reason']}")
+        print(f"{'would free' if dry_run else 'freed'} {text.size(sum(item['bytes'] for item in removed))}")
+    _tell(notes)
     return 0
+
+
+def compact(store: str, references: list[str], *, as_json: bool = False) -> int:
+    """`compact`."""
+    done, notes = cleanup.compact(store, references)
+    if as_json:
+        text.write_json(done)
+    else:
+        for item in done:
+            print(f"compacted run {item['run']}: {text.size(item['before'])} -> {text.size(item['after'])}")
+        print(f"freed {text.size(sum(item['before'] - item['after'] for item in done))}")
+    _tell(notes)
+    return 0
+
+
+def _tell(notes: list[str]) -> None:
+    for note in notes:
+        print(f"flor_trace: {note}", file=sys.stderr)

@@ -1,8 +1,8 @@
 """Blob packs: content-addressed bytes in append-only files.
 
 A pack begins with a 16-byte magic; each blob is a 64-byte header and its bytes, either raw or as pieces of 4 MiB that
-lz4 made smaller (a piece that lz4 does not shrink is stored raw within). Where a blob lies is told by index entries
-in the journal. The digest is the xxh3-128 of the uncompressed bytes and is checked at every read.
+lz4 made smaller, or in compacted runs shuffling and zstd (a piece that does not shrink is stored raw within). Where a blob
+lies is told by index entries in the journal. The digest is the xxh3-128 of the uncompressed bytes and is checked at every read.
 
 A large blob is stored as a *list*: the digests of its chunks, sixteen bytes each, where each chunk is a blob of its own. So
 chunks that did not change are stored once, such as those rows of an embedding that no batch has touched. Whoever keeps or copies
@@ -16,6 +16,7 @@ import struct
 import zlib
 
 from flor_trace.errors import CorruptRecord
+from flor_trace.store import shuffled
 from flor_trace.store.files import AppendFile
 
 TYPE_CHECKING = False
@@ -26,7 +27,7 @@ Entry = tuple[str, int, int, int, int, int]
 """Where a blob lies: digest, pack number, offset of the header, size, stored size, codec."""
 
 PACK_MAGIC = b"flor_trace pack\x01"
-RAW, LZ4, LIST = 0, 1, 2
+RAW, LZ4, LIST, ZSTD = 0, 1, 2, 3
 # Blobs of at least this size are stored in chunks.
 CHUNKED_FROM = 8 << 20
 CHUNK = 1 << 20
@@ -57,11 +58,19 @@ def pack_name(number: int) -> str:
     return f"{number:04d}.pack"
 
 
+def pack_number(name: str) -> int | None:
+    """The number of the pack with this file name; None if it is no pack's."""
+    number, dot, ending = name.partition(".")
+    return int(number) if number.isdigit() and dot + ending == ".pack" else None
+
+
 class PackWriter:
     """Appends blobs to the packs of one run."""
 
-    def __init__(self, folder: str, first: int = 0) -> None:
+    def __init__(self, folder: str, first: int = 0, *, dense: bool = False) -> None:
+        """Begin with pack number `first`; `dense` takes the time to make things as small as they get."""
         self._folder = folder
+        self._dense = dense
         self._file: AppendFile | None = None
         self._number = first - 1
         self.stored_bytes = 0
@@ -69,16 +78,18 @@ class PackWriter:
     def append(self, digest: str, data: bytes | memoryview) -> Generator[None, None, Entry]:
         """Store a blob piece by piece, pausing after each; returns its index entry."""
         view = memoryview(data).cast("B")
-        codec = LZ4 if _compresses(view) else RAW
-        if codec == LZ4:
+        codec = ZSTD if self._dense else LZ4 if _compresses(view) else RAW
+        stored = view
+        if codec != RAW:
             # The stored size stands in the header, before the pieces: they are gathered first.
             pieces = bytearray()
             for start in range(0, len(view), PIECE):
-                pieces += _squeeze(view[start : start + PIECE])
+                pieces += _squeeze(view[start : start + PIECE], codec)
                 yield
-            stored = memoryview(pieces)
-        else:
-            stored = view
+            if len(pieces) < len(view):
+                stored = memoryview(pieces)
+            else:
+                codec = RAW
         file, offset = self._begin(digest, codec, len(view), len(stored))
         for start in range(0, len(stored), PIECE):
             file.append(stored[start : start + PIECE])
@@ -151,7 +162,7 @@ class PackReader:
             raise CorruptRecord(f"blob {digest} cannot be read: {error}") from error
         if len(stored) != stored_size:
             raise CorruptRecord(f"blob {digest} is cut short in {self.name(entry)} at byte {offset}")
-        data = _unsqueeze(stored, size, digest) if codec == LZ4 else stored
+        data = stored if codec == RAW else _unsqueeze(stored, size, digest, codec)
         if len(data) != size or digest_of(data) != digest:
             raise CorruptRecord(f"blob {digest} is damaged in {self.name(entry)} at byte {offset}")
         return data
@@ -175,6 +186,22 @@ class PackReader:
             raise CorruptRecord(f"blob {digest} cannot be read: {error}") from error
         if done < size or digest_of(target) != digest:
             raise CorruptRecord(f"blob {digest} is damaged in {self.name(entry)} at byte {offset}")
+
+    def parts(self, entry: Entry) -> list[str]:
+        """The digests of a list's chunks; whether they are the right ones `check_list` tells."""
+        _, _, offset, _, stored_size, _ = entry
+        try:
+            with open(self._path(entry), "rb") as file:
+                self._check_header(_pread(file.fileno(), HEADER_SIZE, offset), entry)
+                stored = _pread(file.fileno(), stored_size, offset + HEADER_SIZE)
+        except OSError as error:
+            raise CorruptRecord(f"blob {entry[0]} cannot be read: {error}") from error
+        return [stored[at : at + 16].hex() for at in range(0, len(stored), 16)]
+
+    def check_list(self, entry: Entry, data: bytes | memoryview) -> None:
+        """Raise CorruptRecord unless `data` is what was stored as a list."""
+        if len(data) != entry[3] or digest_of(data) != entry[0]:
+            raise CorruptRecord(f"blob {entry[0]} is damaged in {self.name(entry)} at byte {entry[2]}")
 
     def _check_header(self, header: bytes, entry: Entry) -> None:
         digest, _, offset, size, stored_size, codec = entry
@@ -205,15 +232,13 @@ def _lz4(data: bytes | memoryview) -> bytes:
     return bytes(lz4.block.compress(data, store_size=False))
 
 
-def _squeeze(piece: memoryview) -> bytes:
-    small = _lz4(piece)
+def _squeeze(piece: memoryview, codec: int) -> bytes:
+    small = shuffled.squeeze(piece) if codec == ZSTD else _lz4(piece)
     body = small if len(small) < len(piece) else bytes(piece)
     return _PIECE_SIZE.pack(len(body)) + body
 
 
-def _unsqueeze(stored: bytes, size: int, digest: str) -> bytes:
-    import lz4.block
-
+def _unsqueeze(stored: bytes, size: int, digest: str, codec: int) -> bytes:
     pieces: list[bytes] = []
     offset, left = 0, size
     try:
@@ -222,14 +247,27 @@ def _unsqueeze(stored: bytes, size: int, digest: str) -> bytes:
             offset += _PIECE_SIZE.size
             body = stored[offset : offset + length]
             whole = min(PIECE, left)
-            pieces.append(body if length == whole else lz4.block.decompress(body, uncompressed_size=whole))
+            pieces.append(body if length == whole else _unsqueezed_piece(body, whole, codec))
             offset += length
             left -= whole
-    except (struct.error, lz4.block.LZ4BlockError) as error:
+    except (struct.error, CorruptRecord) as error:
         raise CorruptRecord(f"blob {digest} is damaged: {error}") from error
     if offset != len(stored):
         raise CorruptRecord(f"blob {digest} is damaged: its pieces do not fill it")
     return b"".join(pieces)
+
+
+def _unsqueezed_piece(body: bytes, size: int, codec: int) -> bytes:
+    if codec == ZSTD:
+        return shuffled.unsqueeze(body, size)
+    if codec != LZ4:
+        raise CorruptRecord(f"there is no codec {codec}")
+    import lz4.block
+
+    try:
+        return bytes(lz4.block.decompress(body, uncompressed_size=size))
+    except lz4.block.LZ4BlockError as error:
+        raise CorruptRecord(str(error)) from error
 
 
 def _pread(descriptor: int, size: int, offset: int) -> bytes:

@@ -34,16 +34,20 @@ def sync_file(path: str) -> None:
         os.close(descriptor)
 
 
-def write_atomically(path: str, data: bytes) -> None:
-    """Write a file so that other processes see either nothing (or the old content) or all of it."""
+def write_atomically(path: str, data: bytes, *, durable: bool = False) -> None:
+    """Write a file so that other processes see either nothing (or the old content) or all of it; `durable`: after a power loss, too."""
     # Not named by the pid: threads, and containers that share a store, have the same one.
     temporary = f"{path}.{os.urandom(6).hex()}.tmp"
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
     try:
         write_all(descriptor, data)
+        if durable:
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
     os.replace(temporary, path)
+    if durable:
+        sync_folder(os.path.dirname(path))
 
 
 def write_all(descriptor: int, data: bytes | memoryview) -> None:
@@ -56,15 +60,17 @@ def write_all(descriptor: int, data: bytes | memoryview) -> None:
 
 
 class AppendFile:
-    """A new file that only grows. Never buffers: what `append` has returned from outlives the process."""
+    """A new file that only grows (`resume`: one that is there already). Never buffers: what `append` has returned from outlives
+    the process."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, resume: bool = False) -> None:
         self.path = path
-        low = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o666)
+        made = 0 if resume else os.O_CREAT | os.O_EXCL
+        low = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | made, 0o666)
         self._descriptor = move_up(low)
         status = os.fstat(self._descriptor)
         self._identity = (status.st_dev, status.st_ino)
-        self.size = 0
+        self.size = status.st_size
         self._unsynced = 0
 
     def append(self, data: bytes | memoryview) -> None:

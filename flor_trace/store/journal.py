@@ -54,18 +54,32 @@ class Damage:
         return f"{self.file} at byte {self.offset} ({self.length} bytes): {self.reason}"
 
 
+def payload_of(record: dict[str, Any]) -> bytes:
+    """A record as the bytes of its JSON object; raises TypeError and ValueError for what JSON cannot hold."""
+    return _encode(record).encode("ascii")
+
+
+def extended(payload: bytes, more: dict[str, Any]) -> bytes:
+    """A payload with further fields, which it must not hold yet."""
+    return payload[:-1] + b"," + payload_of(more)[1:]
+
+
 def frame(record: dict[str, Any]) -> bytes:
     """The bytes that stand for a record in the journal."""
-    payload = _encode(record).encode("ascii")
+    return framed(payload_of(record))
+
+
+def framed(payload: bytes) -> bytes:
+    """The bytes that stand for a payload in the journal."""
     head = _HEADER.pack(MAGIC, len(payload), zlib.crc32(payload))
     return b"".join((head, _CHECK.pack(zlib.crc32(head)), payload))
 
 
 class JournalWriter:
-    """Appends frames to a new journal."""
+    """Appends frames to a new journal, or to one that another writer has left."""
 
-    def __init__(self, path: str) -> None:
-        self._file = AppendFile(path)
+    def __init__(self, path: str, *, resume: bool = False) -> None:
+        self._file = AppendFile(path, resume=resume)
 
     @property
     def size(self) -> int:

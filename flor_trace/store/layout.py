@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from typing import Any
 
 FORMAT = 1
+"""The format of new runs."""
+COMPACTED_FORMAT = 2
+"""The format of compacted runs, and the newest that can be read. It grows by one when readers of today would misread what is written;
+records of new kinds and new fields are no reason."""
 DEFAULT_STORE = ".flor"
 MANIFEST = "manifest.json"
 JOURNAL = "journal"
@@ -102,8 +106,8 @@ def read_manifest(folder: str) -> dict[str, Any]:
 
 def check_format(written_by: int, path: str) -> None:
     """Refuse what a later version of flor_trace wrote."""
-    if written_by > FORMAT:
-        raise FormatTooNew(f"{path} has format {written_by}, this version of flor_trace reads up to format {FORMAT}: upgrade it")
+    if written_by > COMPACTED_FORMAT:
+        raise FormatTooNew(f"{path} has format {written_by}, this version of flor_trace reads up to format {COMPACTED_FORMAT}: upgrade it")
 
 
 def run_ids(store: str) -> list[str]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from array import array
 from collections.abc import Iterator
 from typing import Any, Literal
 
 from flor_trace.errors import CorruptRecord, FormatTooNew, RunNotFound, StoreUnreadable
-from flor_trace.store import journal, layout, liveness
-from flor_trace.store.blobs import Entry, PackReader, digest_of
+from flor_trace.store import journal, layout, liveness, shuffled
+from flor_trace.store.blobs import LIST, ZSTD, Entry, PackReader, digest_of
 from flor_trace.store.files import read_bytes
 from flor_trace.store.journal import Damage
 
@@ -65,6 +66,7 @@ class Run:
         self._packs = PackReader(os.path.join(folder, layout.PACKS))
         self._index: dict[str, Entry] | None = None
         self._bad: set[str] = set()
+        self._outputs: array[int] | None = None
 
     # -- what the run was -----------------------------------------------------------------------------------------------
 
@@ -110,6 +112,17 @@ class Run:
             if kind is None or journal.kind_of(payload) == kind:
                 yield journal.decode(payload)
 
+    def payloads(self) -> list[bytes]:
+        """The journal's intact records in order, as they are stored."""
+        return list(self._payloads)
+
+    def outputs(self, first: int = 0, last: int | None = None) -> Iterator[dict[str, Any]]:
+        """The recorded output records number `first` to `last` - 1, from 0 on (None: to the end), read one at a time."""
+        if self._outputs is None:
+            self._outputs = array("Q", (n for n, p in enumerate(self._payloads) if journal.kind_of(p) == "output"))
+        for number in range(first, len(self._outputs) if last is None else min(last, len(self._outputs))):
+            yield journal.decode(self._payloads[self._outputs[number]])
+
     def last_event(self) -> dict[str, Any] | None:
         """The journal's last intact record."""
         return journal.decode(self._payloads[-1]) if self._payloads else None
@@ -139,34 +152,50 @@ class Run:
 
     def blob(self, digest: str) -> bytes:
         """The bytes with this digest, verified; raises CorruptRecord."""
-        entry = self.index.get(digest)
-        if entry is None:
-            raise CorruptRecord(f"blob {digest} is not in run {self.id}")
+        entry = self._entry(digest)
         try:
-            return self._packs.read(entry)
+            if entry[5] != LIST:
+                return self._packs.read(entry)
+            data = b"".join(map(self.blob, self._packs.parts(entry)))
+            self._packs.check_list(entry, data)
+            return data
         except CorruptRecord as error:
             self._note_bad(digest, entry, str(error))
             raise
 
     def blob_into(self, digest: str, target: memoryview) -> None:
         """Read the bytes with this digest to where they are wanted, verified; raises CorruptRecord, after which `target` holds anything."""
-        entry = self.index.get(digest)
-        if entry is None:
-            raise CorruptRecord(f"blob {digest} is not in run {self.id}")
+        entry = self._entry(digest)
         try:
-            self._packs.read_into(entry, target)
+            if entry[5] != LIST:
+                self._packs.read_into(entry, target)
+                return
+            done = 0
+            for part in self._packs.parts(entry):
+                size = self._entry(part)[3]
+                self.blob_into(part, target[done : done + size])
+                done += size
+            self._packs.check_list(entry, target)
         except CorruptRecord as error:
             self._note_bad(digest, entry, str(error))
             raise
 
+    def _entry(self, digest: str) -> Entry:
+        entry = self.index.get(digest)
+        if entry is None:
+            raise CorruptRecord(f"blob {digest} is not in run {self.id}")
+        return entry
+
     @property
     def index(self) -> dict[str, Entry]:
-        """Where each blob lies."""
+        """Where each blob lies; raises UsageError where the library is missing that reads them."""
         if self._index is None:
             self._index = {}
             for record in self.events("blobs"):
                 for digest, pack, offset, size, stored, codec in record["entries"]:
                     self._index[digest] = (digest, pack, offset, size, stored, codec)
+            if any(entry[5] == ZSTD for entry in self._index.values()):
+                shuffled.check_library(f"reading run {self.id}, which is compacted,")
         return self._index
 
     @property
@@ -245,10 +274,16 @@ class Run:
             except CorruptRecord:
                 return False
             return True
-        if self._packs.looks_whole(entry):
+        if self._packs.looks_whole(entry) and (entry[5] != LIST or self._parts_are_there(entry)):
             return True
         self._note_bad(digest, entry, f"blob {digest} is damaged or missing")
         return False
+
+    def _parts_are_there(self, entry: Entry) -> bool:
+        try:
+            return all(self._is_there(part, False) for part in self._packs.parts(entry))
+        except CorruptRecord:
+            return False
 
     def _note_bad(self, digest: str, entry: Entry, reason: str) -> None:
         if digest not in self._bad:

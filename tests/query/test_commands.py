@@ -178,7 +178,7 @@ def test_gc(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _, removed = json_of(capsys, "gc", "--store", store)
     assert len(removed) == 2
     assert main(["verify", "--store", store, kept]) == main(["verify", "--store", store, killed]) == 0
-    assert cleanup.collect_garbage(store) == []
+    assert cleanup.collect_garbage(store) == ([], [])
 
 
 def test_units_are_readable() -> None:

@@ -9,8 +9,6 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parents[2])]
-
 from faults import kills
 from faults.world import SCRIPTS, Findings, learn
 

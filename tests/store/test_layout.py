@@ -96,7 +96,7 @@ def test_a_newer_format_is_refused(tmp_path: Path) -> None:
     run_id = make(tmp_path)
     folder = layout.run_folder(str(tmp_path), run_id)
     manifest = layout.read_manifest(folder)
-    layout.write_manifest(folder, {**manifest, "format": layout.FORMAT + 1})
+    layout.write_manifest(folder, {**manifest, "format": layout.COMPACTED_FORMAT + 1})
     with pytest.raises(FormatTooNew, match="upgrade"):
         Run(folder)
 

@@ -23,7 +23,10 @@ REDRAWN = "n"
 CLOCK_LOCALS = frozenset({"last_print_t", "last_print_n", "min_start_t", "cur_t", "dt"})
 MAX_DIFFERENCES = 50
 # Identity of these carries no meaning: equal constants may be one object in one process and two in another.
-VALUE_KINDS = frozenset({"tuple", "frozenset", "bytes", "str", "number", "method", "builtin", "slice", "proxy", "enum"})
+VALUE_KINDS = frozenset(
+    {"tuple", "frozenset", "bytes", "str", "number", "method", "builtin", "slice", "proxy", "enum", "dict view", "made from", "match",
+     "union", "pandas placement"}
+)  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -119,7 +122,7 @@ class _Comparer:
         mine, other = self.recorded.library, self.live.graph.library
         for key in sorted(mine.keys() | other.keys()):
             a, b = mine.get(key), other.get(key)
-            if a == b:
+            if a == b or key not in mine:  # a hindsight statement may import a library that was not there
                 continue
             if isinstance(a, dict) and isinstance(b, dict):
                 for inner in sorted(a.keys() | b.keys()):
@@ -220,7 +223,8 @@ class _Comparer:
             self._generators(x, y, link)
             return
         # How far a file has been written may depend on the clock, for a log of seconds grows by their digits.
-        written = kind == "open file" and x[2][0] == y[2][0]
+        # Nor is who holds a lock: a thread may have it for a moment.
+        written = kind in ("open file", "lock") and x[2][0] == y[2][0]
         if not written and marshal.dumps(x[2], 2) != marshal.dumps(y[2], 2) and x[2] != y[2]:
             self._payloads(x, y, link)
         if a in self.recorded.buffers:
@@ -366,7 +370,7 @@ class _Comparer:
                 self.todo.append((a[i + 1], b[i + 1], (link, ("item", a[i]))))
             return
         theirs = {key_of(b[i]): b[i + 1] for i in range(0, len(b), 2) if not is_ref(b[i])}
-        shared = []
+        shared: list[Any] = []
         for i in range(0, len(a), 2):
             if is_ref(a[i]):
                 continue
@@ -376,10 +380,10 @@ class _Comparer:
                 self.todo.append((a[i + 1], theirs[key], (link, ("item", a[i]))))
             else:
                 self._differ((link, ("item", a[i])), "missing", self._show(self.recorded, a[i + 1]), "no such key")
-        for i in range(0, len(b), 2):
-            if not is_ref(b[i]) and key_of(b[i]) not in set(shared):
-                self._differ((link, ("item", b[i])), "unexpected", "no such key", self._show(self.live.graph, b[i + 1]))
         known = set(shared)
+        for i in range(0, len(b), 2):
+            if not is_ref(b[i]) and key_of(b[i]) not in known:
+                self._differ((link, ("item", b[i])), "unexpected", "no such key", self._show(self.live.graph, b[i + 1]))
         if [key for key in theirs if key in known] != shared:
             self._differ(link, "order", "the recorded order of keys", "another order of keys")
         mine_refs = [(a[i], a[i + 1]) for i in range(0, len(a), 2) if is_ref(a[i])]

@@ -111,7 +111,7 @@ class Filler:
                 space[key] = value
 
 
-_NO_ATTRS = frozenset({"opaque", "memory", "cell", "method", "builtin", "iterator", "reduced", "enum", "slice",
+_NO_ATTRS = frozenset({"opaque", "memory", "cell", "method", "builtin", "iterator", "reduced", "slice",
                        "bits", "generator", "reader", "np.generator", "np.randomstate", "torch.generator"})  # fmt: skip
 
 

@@ -54,6 +54,7 @@ class Suspended(NamedTuple):
     returns: int
     named: tuple[Any, ...]
     stack: tuple[Any, ...]
+    handled: Any = UNBOUND  # the exception that is being handled, inside an `except`
 
 
 def facts_of(code: types.CodeType) -> CodeFacts:
@@ -87,14 +88,15 @@ class GeneratorFrames:
         return found
 
     def read(self, generator: Any) -> Suspended | None:
-        """The frame of a suspended generator; None for one that runs, has ended, or is inside an `except`."""
+        """The frame of a suspended generator; None for one that runs or has ended."""
         if generator.gi_running or generator.gi_frame is None:
             return None
         base = id(generator)
         at = self._at
         state = ctypes.c_int8.from_address(base + at.state).value
-        if state >= 0 or _word(base + at.exception) not in (0, id(None)):
+        if state >= 0:
             return None
+        handled = _word(base + at.exception)
         facts = self.facts(generator.gi_code)
         top = ctypes.c_int32.from_address(base + at.top).value
         slots = tuple([_object(_word(base + at.slots + 8 * i)) for i in range(top)])
@@ -103,7 +105,8 @@ class GeneratorFrames:
         place = (len(before), lasti - before[-1]) if state != self._created and before else (0, 0)
         returns = ctypes.c_uint16.from_address(base + at.top + 4).value if sys.version_info >= (3, 12) else 0
         count = len(facts.names)
-        return Suspended(state, place, returns, slots[:count], slots[count:])
+        exception = UNBOUND if handled in (0, id(None)) else _object(handled)
+        return Suspended(state, place, returns, slots[:count], slots[count:], exception)
 
     def shell(self, function: types.FunctionType, name: str, qualname: str) -> Any:
         """A new generator of the function that has not run."""
@@ -142,6 +145,10 @@ class GeneratorFrames:
         ctypes.c_int8.from_address(base + at.state).value = frame.state
         if sys.version_info >= (3, 12):
             ctypes.c_uint16.from_address(base + at.top + 4).value = frame.returns
+        old.append(_word(base + at.exception))
+        if frame.handled is not UNBOUND:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(frame.handled))
+        ctypes.c_size_t.from_address(base + at.exception).value = 0 if frame.handled is UNBOUND else id(frame.handled)
         for address in old:
             if address:
                 ctypes.pythonapi.Py_DecRef(ctypes.c_void_p(address))

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-from . import rng
+from . import rng, settings
 from .names import find
 
 Plain = Any
@@ -46,6 +46,7 @@ def capture() -> dict[str, Plain]:
         found["torch.printoptions"] = {
             key: getattr(options, key) for key in ("precision", "threshold", "edgeitems", "linewidth", "sci_mode")
         }
+    found.update(settings.capture())
     found["rng"] = rng.dump()
     return found
 
@@ -79,6 +80,7 @@ def apply(values: dict[str, Plain]) -> None:
                 put(wanted)
         for key, value in values.get("torch.printoptions", {}).items():
             setattr(torch._tensor_str.PRINT_OPTS, key, value)
+    settings.apply(values)
     rng.load(values.get("rng", {}))
 
 

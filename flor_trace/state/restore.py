@@ -199,7 +199,7 @@ class Restorer:
             if id(self.built[token]) not in self.fresh and not self.applying:
                 continue
             node = self.target.nodes[token]
-            if node[0] == "memory":
+            if node[0] == "memory" or self.kind(node).late:
                 continue
             if all(c[0] in self.built for c in node[3] if type(c) is tuple and len(c) == 1):
                 self._filler.fill(token)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import enum
 import gc
 import marshal
-import sys
 import types
 from collections.abc import Callable, Mapping
 from itertools import chain
@@ -223,8 +223,8 @@ class Walker:
     def _resolve(self, cls: type) -> Handler:
         """The handler of a type met for the first time."""
         reg = self.registry
-        handler = None
-        for base in mro(cls)[:-1]:
+        handler = reg.bases[enum.Enum] if enum.Enum in mro(cls) else None  # before the int or str that a member also is
+        for base in mro(cls)[:-1] if handler is None else ():
             handler = reg.named.get(type_name(base)) or reg.bases.get(base)
             if handler is not None:
                 break

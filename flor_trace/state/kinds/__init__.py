@@ -106,19 +106,20 @@ class Registry:
                 importlib.import_module(f"{__name__}.{adapter}").register(self)
 
 
-_ADAPTERS = {"numpy": "numpy", "numpy.random": "numpy_random", "torch": "torch"}
+_OF_PYTHON = (
+    "atoms", "containers", "scalars", "objects", "functions", "iterators", "library_values", "opaque", "loggers", "lru", "wrappers",
+    "sync", "context", "generators", "files", "streams",
+)  # fmt: skip
+_ADAPTERS = {"numpy": "numpy", "numpy.random": "numpy_random", "torch": "torch", "pandas": "pandas", "PIL.Image": "pil"}
 
 
 def registry_for(scope: Scope) -> Registry:
     """The scope's registry, brought up to date."""
 
     def make() -> Registry:
-        from . import atoms, containers, files, functions, generators, iterators, objects, opaque, scalars, streams
-        from . import library_values as values
-
         made = Registry()
-        for module in (atoms, containers, scalars, objects, functions, iterators, values, opaque, generators, files, streams):
-            module.register(made)
+        for name in _OF_PYTHON:
+            importlib.import_module(f"{__name__}.{name}").register(made)
         return made
 
     registry: Registry = scope.cached("registry", make)

@@ -60,7 +60,7 @@ def _enum_value(obj: enum.Enum) -> Any:
 
 def _emit_enum(w: Walker, obj: enum.Enum, token: int) -> Node:
     payload = (object.__getattribute__(obj, "_name_"), _enum_value(obj))
-    return ("enum", w.type_cell(type(obj)), payload, (), None)
+    return ("enum", w.type_cell(type(obj)), payload, (), w.attrs(obj, type(obj)))
 
 
 def _member(cls: type, name: str | None, value: Any) -> Any:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import NotRestorable
 from ..graph import Node
-from ..layout import hash_runs_user_code
+from ..layout import hash_runs_user_code, mro
 from ..setorder import follow, recipe
 from ..walk import BULK
 from . import Handler, Kind, Registry
@@ -49,6 +49,14 @@ def _emit_tuple(w: Walker, obj: tuple[Any, ...], token: int) -> Node:
     return ("tuple", cls, None, tuple([w.cell(item) for item in tuple.__iter__(obj)]), attrs)
 
 
+_ordered: Any = OrderedDict
+
+
+def _items(obj: dict[Any, Any]) -> list[tuple[Any, Any]]:
+    """The items, whatever a subclass says of them."""
+    return list((_ordered if OrderedDict in mro(type(obj)) else dict).items(obj))
+
+
 def _emit_dict(w: Walker, obj: dict[Any, Any], token: int) -> Node:
     cell = w.cell
     if type(obj) is dict:
@@ -62,7 +70,7 @@ def _emit_dict(w: Walker, obj: dict[Any, Any], token: int) -> Node:
             cells = [cell(x) for item in items for x in item]
             return ("dict", None, ("volatile", *sorted(skip)), tuple(cells), None)
     else:
-        items = list(OrderedDict.items(obj)) if isinstance(obj, OrderedDict) else list(dict.items(obj))
+        items = _items(obj)
         cls, attrs = ends(w, obj, dict)
     cells = []
     for key, value in items:
@@ -80,7 +88,7 @@ def _emit_defaultdict(w: Walker, obj: defaultdict[Any, Any], token: int) -> Node
 
 
 def _emit_set(w: Walker, obj: Any, token: int) -> Node:
-    plain: type = set if isinstance(obj, set) else frozenset
+    plain: type = set if set in mro(type(obj)) else frozenset
     cls, attrs = ends(w, obj, plain)
     return (plain.__name__, cls, None, tuple([w.cell(item) for item in list(plain.__iter__(obj))]), attrs)  # type: ignore[attr-defined]
 
@@ -147,7 +155,7 @@ class TupleKind(_Bulky):
         return items if cls is tuple else r.layout(cls).make(items)
 
 
-def _needs_hash(value: Any) -> bool:
+def needs_hash(value: Any) -> bool:
     """Whether hashing `value` would run user code."""
     stack = [value]
     while stack:
@@ -171,7 +179,7 @@ class DictKind(_Bulky):
         return [(r.resolve(cells[i]), r.resolve(cells[i + 1])) for i in range(0, len(cells), 2)]
 
     def present(self, obj: Any, node: Node) -> list[tuple[Any, Any]]:
-        items = list(OrderedDict.items(obj)) if isinstance(obj, OrderedDict) else list(dict.items(obj))
+        items = _items(obj)
         if node[2] and node[2][0] == "volatile":
             return [item for item in items if item[0] not in node[2]]
         return items
@@ -188,14 +196,14 @@ class DictKind(_Bulky):
             return
         if not all_identical(keys, [key for key, _ in self.present(obj, node)]):
             for key in keys:
-                if _needs_hash(key):
+                if needs_hash(key):
                     raise NotRestorable(r.path(token), f"hashing its key of {type(key)} would run user code")
 
     def fill(self, r: Restorer, obj: Any, token: int, node: Node) -> None:
         if node[2] == _BULK and r.unchanged(token):
             return
         items, present = self.items(r, token, node), self.present(obj, node)
-        base: Any = OrderedDict if isinstance(obj, OrderedDict) else dict
+        base: Any = OrderedDict if OrderedDict in mro(type(obj)) else dict
         if all_identical([key for key, _ in items], [key for key, _ in present]):
             for (key, value), (_, old) in zip(items, present, strict=True):
                 if not identical(value, old):
@@ -207,7 +215,7 @@ class DictKind(_Bulky):
         base.clear(obj)
         for key, value in items:
             base.__setitem__(obj, key, value)
-        obj.update(kept)
+        dict.update(obj, kept)
 
 
 _QUICK = frozenset({str, int, float, bool, bytes, type(None), complex})
@@ -236,7 +244,7 @@ class SetKind(Kind):
         items = [r.resolve(cell) for cell in node[3]]
         if all_identical(items, list(set.__iter__(obj))):
             return
-        if any(_needs_hash(item) for item in items):
+        if any(needs_hash(item) for item in items):
             raise NotRestorable(r.path(token), "hashing its elements would run user code")
         # objects cannot be hashed yet: they may be empty still
         if all(type(cell) is not tuple for cell in node[3]) and recipe(items) is None:
@@ -263,7 +271,7 @@ class FrozenSetKind(Kind):
 
     def allocate(self, r: Restorer, token: int, node: Node) -> Any:
         items = [r.resolve(cell) for cell in node[3]]
-        if any(_needs_hash(item) for item in items):
+        if any(needs_hash(item) for item in items):
             raise NotRestorable(r.path(token), "hashing its elements would run user code")
         plan = recipe(items)
         if plan is None and all(type(cell) is not tuple for cell in node[3]):

@@ -12,7 +12,7 @@ from ..genframe import UNBOUND, GeneratorFrames, Suspended
 from ..graph import UNSET, Cell, Node
 from ..names import lookup
 from . import Handler, Kind, Registry
-from .objects import _emit_object
+from .objects import emit_object
 from .opaque import emit_running
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..walk import Walker
 
 # a payload's parts
-NAME, QUALNAME, CODE, STATE, PLACE, RETURNS, NAMES, MODULE, SHARED_NAMES, SIGNATURE = range(10)
+NAME, QUALNAME, CODE, STATE, PLACE, RETURNS, NAMES, MODULE, SHARED_NAMES, SIGNATURE, HANDLES = range(11)
 
 
 def frames_of(scope: Scope) -> GeneratorFrames:
@@ -60,7 +60,7 @@ def _emit(w: Walker, obj: Any, token: int) -> Node:
     module = _module_of_file(w, code.co_filename)
     shared = (*code.co_cellvars, *code.co_freevars)
     if obj.gi_frame is None:
-        ended = (obj.__name__, obj.__qualname__, code.co_qualname, None, (0, 0), 0, (), module, shared, signature)
+        ended = (obj.__name__, obj.__qualname__, code.co_qualname, None, (0, 0), 0, (), module, shared, signature, 0)
         return ("generator", None, ended, (None,), None)
     frame, function = frames.read(obj), _function_of(obj)
     if frame is None or function is None:
@@ -68,9 +68,11 @@ def _emit(w: Walker, obj: Any, token: int) -> Node:
     names = frames.facts(code).names
     payload = (
         obj.__name__, obj.__qualname__, code.co_qualname, frame.state, frame.place, frame.returns, names, module,
-        shared, signature,
+        shared, signature, int(frame.handled is not UNBOUND),
     )  # fmt: skip
     cells = [UNSET if value is UNBOUND else w.cell(value) for value in (*frame.named, *frame.stack)]
+    if frame.handled is not UNBOUND:
+        cells.append(w.cell(frame.handled))
     return ("generator", None, payload, (w.cell(function), *cells), None)
 
 
@@ -112,7 +114,7 @@ class GeneratorKind(Kind):
         facts = frames_of(r.scope).facts(code)
         if (*code.co_cellvars, *code.co_freevars) != payload[SHARED_NAMES]:
             raise NotRestorable(r.path(token), "a new statement in this generator shares its variables otherwise")
-        depth = len(node[3]) - 1 - len(payload[NAMES])
+        depth = len(node[3]) - 1 - len(payload[NAMES]) - payload[HANDLES]
         if payload[PLACE][0] > len(facts.yields) or depth > code.co_stacksize:
             raise NotRestorable(r.path(token), "this generator's code is another one than when it was recorded")
         if not set(payload[NAMES]) <= set(facts.names):
@@ -125,10 +127,11 @@ class GeneratorKind(Kind):
                 frames.end(obj, _function_of(obj))
             return
         values = [UNBOUND if cell == UNSET else r.resolve(cell) for cell in node[3][1:]]
+        handled = values.pop() if payload[HANDLES] else UNBOUND
         count = len(payload[NAMES])
         bound = dict(zip(payload[NAMES], values[:count], strict=True))
         named = tuple([bound.get(name, UNBOUND) for name in frames.facts(obj.gi_code).names])
-        place = Suspended(payload[STATE], payload[PLACE], payload[RETURNS], named, tuple(values[count:]))
+        place = Suspended(payload[STATE], payload[PLACE], payload[RETURNS], named, tuple(values[count:]), handled)
         frames.write(obj, r.resolve(node[3][0]), place)
 
 
@@ -136,5 +139,5 @@ def register(reg: Registry) -> None:
     """Make these kinds known."""
     reg.add(types.GeneratorType, Handler(_emit, serial=True))
     # Without workers a loader's iterator is an object like others: its place is that of its sampler's generator.
-    reg.named["torch.utils.data.dataloader._SingleProcessDataLoaderIter"] = Handler(_emit_object)
+    reg.named["torch.utils.data.dataloader._SingleProcessDataLoaderIter"] = Handler(emit_object)
     reg.kind(GeneratorKind())

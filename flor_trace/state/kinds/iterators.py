@@ -30,7 +30,8 @@ class _Sequence:
 _TYPES: list[type] = [
     type(iter(_Sequence())),
     type(iter([])), type(iter(())), type(iter("")), type(iter("é")), type(iter(b"")), type(iter(bytearray())),
-    type(iter(array.array('b'))), type(iter(range(0))), type(iter(range(1 << 70))), type(reversed([])), enumerate, zip, map, filter, reversed,
+    type(iter(array.array('b'))), type(iter(range(0))), type(iter(range(1 << 70))), type(reversed([])),
+    enumerate, zip, map, filter, reversed,
     type(iter(int, 1)), itertools.count, itertools.cycle, itertools.chain, itertools.islice, itertools.repeat,
     itertools.accumulate, itertools.product, itertools.permutations, itertools.combinations,
     itertools.combinations_with_replacement, itertools.compress, itertools.starmap, itertools.takewhile,
@@ -55,6 +56,9 @@ def reduced(obj: Any) -> tuple[Any, ...]:
     return (parts[0], parts[1], parts[2] if len(parts) > 2 else None)
 
 
+_EMPTY: Any = type(iter(()))
+
+
 def _again(inner: Any, saved: list[Any]) -> Any:
     """Where a cycle stands in what it saved: one that was rebuilt stands at the end where another is at the start."""
     _, args, index = reduced(inner)
@@ -77,7 +81,7 @@ _KEYED: dict[str, tuple[type, Any]] = {
 def _emit_keyed(w: Walker, obj: Any, token: int) -> Node:
     """An iterator over a dict or a set, which it lets go of when it has ended."""
     held = [inner for inner in gc.get_referents(obj) if not _KEYED_OWNERS.isdisjoint(mro(type(inner)))]
-    left: Any = type(obj).__length_hint__  # type: ignore[attr-defined]
+    left: Any = type(obj).__length_hint__
     return ("keyed iterator", None, (type(obj).__name__, left(obj) if held else 0), tuple([w.cell(x) for x in held[:1]]), None)
 
 
@@ -150,6 +154,8 @@ def _emit(w: Walker, obj: Any, token: int) -> Node:
     make, args, state = reduced(obj)
     if type(obj) is itertools.cycle and state[1] and type(state[0]) is list:
         args = (_again(args[0], state[0]),)
+    if type(obj) is itertools.zip_longest:  # one that has ended is written as what it was made from
+        args = tuple(() if type(part) is _EMPTY and not _EMPTY.__length_hint__(part) else part for part in args)
     args_cells = [w.cell(part) for part in args]
     return (
         "iterator", ("iterator type", "builtins", type(obj).__name__), (len(args_cells), state is not None),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import NotRestorable
 from ..graph import Cell, Node
-from ..layout import class_dict, module_of, qualname_of, type_name
+from ..layout import class_dict, module_of, mro, qualname_of, type_name
 from . import Handler, Kind, Registry
 
 if TYPE_CHECKING:
@@ -23,7 +23,8 @@ _TQDM = frozenset(
 VOLATILE = {"tqdm.std.tqdm": _TQDM}
 
 
-def _emit_object(w: Walker, obj: Any, token: int) -> Node:
+def emit_object(w: Walker, obj: Any, token: int) -> Node:
+    """An object of a dict and slots."""
     cls = type(obj)
     return ("object", w.type_cell(cls), None, (), w.attrs(obj, cls, keep_empty=True))
 
@@ -63,7 +64,11 @@ class ExceptionKind(Kind):
         return node[3][:1]
 
     def allocate(self, r: Restorer, token: int, node: Node) -> Any:
-        return r.layout(r.resolve(node[1])).make(*r.resolve(node[3][0]))
+        r.fill_early(node[3][0])  # a group of exceptions looks at its arguments
+        try:
+            return r.layout(r.resolve(node[1])).make(*r.resolve(node[3][0]))
+        except (TypeError, ValueError) as error:
+            raise NotRestorable(r.path(token), f"this exception cannot be made again ({error})") from error
 
     def fill(self, r: Restorer, obj: Any, token: int, node: Node) -> None:
         for part, cell in zip((_ARGS, _CAUSE, _CONTEXT), node[3], strict=True):
@@ -89,7 +94,7 @@ def _parts(cls: type, user: bool) -> tuple[list[Any], list[str], list[Any]]:
     names: list[str] = []
     values: list[Any] = []
     fixed: list[Any] = [*type.__dict__["__bases__"].__get__(cls)]
-    if not user or isinstance(cls, enum.EnumType):
+    if not user or enum.EnumType in mro(type(cls)):
         return fixed, names, values
     for name, value in list(class_dict(cls).items()):
         kind = type(value)
@@ -152,8 +157,8 @@ class ClassKind(Kind):
 
 def register(reg: Registry) -> None:
     """Make these kinds known."""
-    reg.bases[object] = Handler(_emit_object)
-    reg.exact[object] = Handler(_emit_object)
+    reg.bases[object] = Handler(emit_object)
+    reg.exact[object] = Handler(emit_object)
     reg.bases[BaseException] = Handler(_emit_exception)
     reg.bases[type] = Handler(_emit_class, _class_atom, serial=True)
     reg.exact[type] = reg.bases[type]

@@ -99,7 +99,9 @@ class ReaderKind(Kind):
             raise NotRestorable(r.path(token), "a text file that is being iterated over does not tell where it stands")
 
     def fill(self, r: Restorer, obj: Any, token: int, node: Node) -> None:
-        if obj.tell() != node[2][1]:
+        known = r.live.graph.nodes.get(r.live_token(obj))
+        # one that is being iterated over does not tell, but can be moved
+        if known is None or known[2][1] is None or obj.tell() != node[2][1]:
             obj.seek(node[2][1])
 
 

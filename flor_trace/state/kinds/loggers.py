@@ -1,0 +1,44 @@
+"""Loggers: found by their names, with the handlers, filters and attributes that a script has given them."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from ..graph import Node
+from . import Handler, Kind, Registry
+from .objects import emit_object
+
+if TYPE_CHECKING:
+    from ..restore import Restorer
+    from ..walk import Walker
+
+# Levels are library state (see `library`); the rest is the logger's place among the others.
+_OWN = frozenset({"name", "level", "parent", "propagate", "disabled", "manager", "_cache", "root"})
+
+
+def _emit(w: Walker, obj: logging.Logger, token: int) -> Node:
+    namespace = object.__getattribute__(obj, "__dict__")
+    name = namespace.get("name")
+    if obj is logging.root:
+        name = ""
+    elif type(name) is not str or logging.Logger.manager.loggerDict.get(name) is not obj:
+        return emit_object(w, obj, token)
+    w.volatile[id(namespace)] = _OWN
+    return ("logger", None, name, (), w.attrs(obj, type(obj), keep_empty=True))
+
+
+class LoggerKind(Kind):
+    name = "logger"
+
+    def fits(self, r: Restorer, live: Any, token: int, node: Node) -> bool:
+        return live is logging.getLogger(node[2] or None)
+
+    def allocate(self, r: Restorer, token: int, node: Node) -> Any:
+        return logging.getLogger(node[2] or None)
+
+
+def register(reg: Registry) -> None:
+    """Make these kinds known."""
+    reg.bases[logging.Logger] = Handler(_emit)
+    reg.kind(LoggerKind())

@@ -1,0 +1,192 @@
+"""Kinds of Python and of its libraries: what a restore leaves to be seen is what there was, back and forth and born anew."""
+
+from __future__ import annotations
+
+import contextvars
+import decimal
+import functools
+import io
+import itertools
+import logging
+import queue
+import re
+import threading
+import weakref
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from state.world import World
+
+from flor_trace.errors import NotRestorable
+from flor_trace.state import library
+
+VARIABLE = contextvars.ContextVar("VARIABLE", default=0)
+
+
+class Plain:
+    pass
+
+
+def handling() -> Iterator[int]:
+    for i in range(5):
+        try:
+            raise ValueError(i)
+        except ValueError as error:
+            yield error.args[0]
+
+
+def check(make: Callable[[], Any], change: Callable[[Any], object], see: Callable[[Any], Any], born: bool = True) -> None:
+    """`see` may use its object up, so each state is seen once, in a world of its own."""
+
+    def world() -> World:
+        w = World(Plain=Plain, handling=handling, VARIABLE=VARIABLE)
+        w.v["x"] = make()
+        return w
+
+    first = make()
+    before_seen = see(first)
+    second = make()
+    change(second)
+    after_seen = see(second)
+    assert before_seen != after_seen
+    w = world()
+    before = w.snap()
+    change(w.v["x"])
+    after = w.snap()
+    w.replay(after, before)
+    assert see(w.v["x"]) == before_seen
+    w = world()
+    before = w.snap()
+    change(w.v["x"])
+    after = w.snap()
+    w.replay(after, before)
+    w.replay(before, after)
+    assert see(w.v["x"]) == after_seen
+    if born:
+        w = World(Plain=Plain, handling=handling, VARIABLE=VARIABLE)
+        before = w.snap()
+        w.v["x"] = make()
+        change(w.v["x"])
+        after = w.snap()
+        kept = w.v.pop("x")
+        library.apply(before.library)
+        w.replay(before, after)
+        assert see(w.v["x"]) == after_seen
+        del kept
+
+
+def _proxied() -> list[Any]:
+    target = Plain()
+    target.n = 1  # type: ignore[attr-defined]
+    return [target, weakref.proxy(target)]
+
+
+CASES: dict[str, tuple[Callable[[], Any], Callable[[Any], object], Callable[[Any], Any], bool]] = {
+    "iterator over a dict": (lambda: iter({1: 2, 3: 4, 5: 6}), next, list, True),
+    "iterator over items": (lambda: iter({1: 2, 3: 4, 5: 6}.items()), next, list, True),
+    "iterator over a set": (lambda: iter({1, 2, 3}), next, list, True),
+    "reversed dict": (lambda: reversed({1: 2, 3: 4}), next, list, True),
+    "tee": (lambda: itertools.tee(iter([1, 2, 3]))[0], next, list, True),
+    "zip_longest": (lambda: itertools.zip_longest([1, 2, 3], [1]), lambda x: (next(x), next(x)), list, True),
+    "generator inside except": (handling, lambda x: (next(x), next(x)), list, True),
+    "views of a dict": (lambda: (lambda d: [d, d.keys(), d.items()])({1: 2}), lambda x: x[0].update(a=1),
+                        lambda x: list(map(list, x)), True),
+    "match": (list, lambda x: x.append(re.match("a(.)", "ab")), lambda x: [m.groups() for m in x], True),
+    "proxy": (_proxied, lambda x: setattr(x[0], "n", 2), lambda x: x[1].n, True),
+    "view of memory": (lambda: (lambda b: [b, memoryview(b)[1:]])(bytearray(b"abc")), lambda x: x[1].__setitem__(0, 90),
+                       lambda x: bytes(x[1]), True),
+    "lock": (threading.Lock, lambda x: x.acquire(), lambda x: x.locked(), True),
+    "reentrant lock": (threading.RLock, lambda x: x.acquire(), lambda x: "count=1" in repr(x), True),
+    "semaphore": (lambda: threading.Semaphore(3), lambda x: x.acquire(), lambda x: x._value, True),
+    "queue": (lambda: queue.Queue(3), lambda x: x.put(5), lambda x: list(x.queue), True),
+    "thread-local": (threading.local, lambda x: setattr(x, "a", 5), lambda x: getattr(x, "a", None), True),
+    "union": (lambda: [int | str], lambda x: x.append(int | None), repr, True),
+    "generic alias": (lambda: [list[int]], lambda x: x.append(dict[str, int]), repr, True),
+    "property": (lambda: [1], lambda x: x.append(property(len)), lambda x: [getattr(p, "fget", p) for p in x], True),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_kind(name: str) -> None:
+    check(*CASES[name])
+
+
+def test_context_variable() -> None:
+    def run() -> None:
+        VARIABLE.set(0)
+        check(lambda: VARIABLE.set(0) and None, lambda x: VARIABLE.set(5), lambda x: VARIABLE.get(), born=False)
+
+    contextvars.copy_context().run(run)
+
+
+def test_signals_of_decimal() -> None:
+    with decimal.localcontext() as context:
+        check(lambda: context.clear_flags(), lambda x: decimal.Decimal(1) / 3, lambda x: context.flags[decimal.Inexact], born=False)
+
+
+def test_what_was_disabled_in_logging() -> None:
+    check(lambda: logging.disable(0), lambda x: logging.disable(30), lambda x: logging.root.manager.disable, born=False)
+    logging.disable(0)
+
+
+def test_a_loggers_handlers() -> None:
+    def make() -> list[Any]:
+        logger = logging.getLogger("flor_trace.tests.handlers")
+        logger.handlers.clear()
+        return [logger, io.StringIO()]
+
+    def change(x: list[Any]) -> None:
+        x[0].addHandler(logging.StreamHandler(x[1]))
+        x[0].warning("one")
+
+    def see(x: list[Any]) -> Any:
+        if x[0].handlers:
+            x[0].warning("two")
+        return len(x[0].handlers), x[1].getvalue()
+
+    check(make, change, see)
+
+
+def test_frames_of_pandas() -> None:
+    pd = pytest.importorskip("pandas")
+
+    def make() -> Any:
+        return pd.DataFrame({"a": [1, 2], "b": [1.0, None], "c": pd.Categorical(["u", "v"]), "d": pd.date_range("2020", periods=2)})
+
+    def grow(x: Any) -> None:
+        x.loc[0, "b"] = 5.0
+        x["e"] = "text"
+
+    check(make, grow, lambda x: (x.to_string(), x["a"].sum()))
+    check(make, lambda x: x.loc.__setitem__("new", [9, 1.0, "u", pd.NaT]), lambda x: x.to_string())
+    check(lambda: [pd.NaT], lambda x: x.append(pd.Timestamp("2020")), lambda x: (repr(x), x[0] is pd.NaT))
+
+
+def test_pixels() -> None:
+    image = pytest.importorskip("PIL.Image")
+    for mode in ("RGB", "P", "1", "F"):
+        check(lambda: image.new(mode, (4, 3)), lambda x: x.paste(1, (1, 1, 2, 2)), lambda x: (x.tobytes(), x.mode, x.size))  # noqa: B023
+
+
+def test_nothing_jumps_over_what_cannot_be_seen() -> None:
+    w = World(packer=zlib.compressobj(), n=1)
+    before = w.snap()
+    w.v["n"] = 2
+    after = w.snap()
+    w.v["n"] = 1
+    with pytest.raises(NotRestorable, match=r"zlib\.Compress keeps its state where it cannot be seen"):
+        w.replay(before, after)
+    assert w.v["n"] == 1
+
+
+def test_members_of_enums_keep_identity_and_attributes() -> None:
+    assert functools.reduce(lambda a, b: a | b, [re.I, re.M]) is re.I | re.M
+    w = World(x=re.I)
+    before = w.snap()
+    w.v["x"] = re.I | re.M
+    after = w.snap()
+    w.v["x"] = re.I
+    w.replay(before, after)
+    assert w.v["x"] is re.I | re.M

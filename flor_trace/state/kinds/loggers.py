@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..graph import Node
 from . import Handler, Kind, Registry
 from .objects import emit_object
+from .opaque import emit_inert
 
 if TYPE_CHECKING:
     from ..restore import Restorer
@@ -28,6 +29,17 @@ def _emit(w: Walker, obj: logging.Logger, token: int) -> Node:
     return ("logger", None, name, (), w.attrs(obj, type(obj), keep_empty=True))
 
 
+# Set when logging shuts down as the interpreter ends, which may be before or after the last look at the state.
+_CLOSED = frozenset({"_closed"})
+
+
+def _emit_handler(w: Walker, obj: logging.Handler, token: int) -> Node:
+    namespace = w.layout(type(obj)).instance_dict(obj)
+    if namespace is not None:
+        w.volatile[id(namespace)] = _CLOSED
+    return emit_object(w, obj, token)
+
+
 class LoggerKind(Kind):
     name = "logger"
 
@@ -41,4 +53,7 @@ class LoggerKind(Kind):
 def register(reg: Registry) -> None:
     """Make these kinds known."""
     reg.bases[logging.Logger] = Handler(_emit)
+    reg.bases[logging.Handler] = Handler(_emit_handler)
+    # Closed together with its file at that time: kept as it is.
+    reg.bases[logging.FileHandler] = Handler(emit_inert, serial=True)
     reg.kind(LoggerKind())

@@ -15,33 +15,39 @@ class Avoided:
     only shows when it is used. (After a training loop `loss` still has its graph, and nobody asks for it; a REINFORCE
     agent collects its log-probabilities in the loop over an episode, and all of their graphs are used afterwards.)
 
-    Exits are avoided for all executions of a loop at once, heads one by one, until it looks hopeless.
+    Exits are avoided for all executions of a loop at once, heads one by one, until it looks hopeless. What is damaged on disk
+    is avoided alone.
     """
 
     def __init__(self, boundaries: Iterable[Sequence[object]] = ()) -> None:
         self._exits: set[str] = set()
         self._heads: dict[str, set[Boundary]] = {}
+        self._alone: set[Boundary] = set()
         self._listed: list[list[object]] = []
         self.update(boundaries)
 
     def update(self, boundaries: Iterable[Sequence[object]]) -> None:
         """Add what `as_json` of another one has listed."""
-        for fields in boundaries:
-            self.add(Boundary(*fields))  # type: ignore[arg-type]
+        for *fields, alone in boundaries:
+            self.add(Boundary(*fields), bool(alone))  # type: ignore[arg-type]
 
-    def add(self, boundary: Boundary) -> bool:
-        """Avoid a boundary from now on; False if it was avoided already."""
+    def add(self, boundary: Boundary, alone: bool = False) -> bool:
+        """Avoid a boundary from now on (`alone`: and none like it); False if it was avoided already."""
         if not self.allows(boundary):
             return False
-        if boundary.iteration == EXIT:
+        if alone:
+            self._alone.add(boundary)
+        elif boundary.iteration == EXIT:
             self._exits.add(boundary.loop)
         else:
             self._heads.setdefault(boundary.loop, set()).add(boundary)
-        self._listed.append(list(boundary))
+        self._listed.append([*boundary, alone])
         return True
 
     def allows(self, boundary: Boundary) -> bool:
         """Whether a boundary may be restored."""
+        if boundary in self._alone:
+            return False
         if boundary.iteration == EXIT:
             return boundary.loop not in self._exits
         heads = self._heads.get(boundary.loop, ())

@@ -31,7 +31,8 @@ class Outcome:
     """What the workers have told.
 
     `failures` are sentences for the user; `checks` the comparisons with snapshots; `notes` are remarks; `mismatches` are
-    clauses that tell in what this machine differs from the recording one (see `runtime.machine`).
+    clauses that tell in what this machine differs from the recording one (see `runtime.machine`);
+    `seen` is what witnesses saw.
     """
 
     stretches: dict[int, Stretch] = field(default_factory=dict)
@@ -39,6 +40,8 @@ class Outcome:
     notes: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     mismatches: list[str] = field(default_factory=list)
+    passed: int = 0
+    seen: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass
@@ -150,10 +153,14 @@ class Coordinator:
             elif kind == "note":
                 if message["text"] not in self.outcome.notes:
                     self.outcome.notes.append(message["text"])
+            elif kind == "passed":
+                self.outcome.passed += message["count"]
             elif kind == "mismatch":
                 self.outcome.mismatches += [text for text in message["texts"] if text not in self.outcome.mismatches]
+            elif kind == "seen":
+                self.outcome.seen += message["seen"]
             elif kind == "avoid":
-                self._avoid(worker, Boundary(*message["at"]), message["why"])
+                self._avoid(worker, Boundary(*message["at"]), message["why"], message["alone"])
             elif kind == "failed":
                 self.outcome.failures.append(message["text"])
                 worker.finished = True
@@ -173,9 +180,9 @@ class Coordinator:
         worker.unit, worker.last = None, unit
         self._completed(unit, self.outcome)
 
-    def _avoid(self, worker: _Worker, boundary: Boundary, why: str) -> None:
+    def _avoid(self, worker: _Worker, boundary: Boundary, why: str, alone: bool) -> None:
         """The worker ends itself, for it has restored a snapshot that it should not have; another one does its unit."""
-        if self._avoided.add(boundary):
+        if self._avoided.add(boundary, alone):
             self.outcome.notes.append(f"{boundary} is not restored ({why}); what precedes it is executed again")
         worker.finished = worker.replaced = True
         if worker.unit is not None:

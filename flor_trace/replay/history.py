@@ -56,7 +56,7 @@ class SnapshotRef:
     """A committed snapshot.
 
     `outputs` counts the output records, `sources` the clock and entropy values before it; `entries` the activations of
-    each loop so far; `files` the state of the files that the script had written.
+    each loop so far; `files` the state of the files that the script had written; `objects` how many objects it describes.
     """
 
     at: Boundary
@@ -68,6 +68,7 @@ class SnapshotRef:
     sources: int
     entries: Mapping[str, int]
     files: Mapping[str, Any]
+    objects: int = 0
 
 
 @dataclass
@@ -85,6 +86,7 @@ class History:
     status: int | None = None
     last: Boundary | None = None
     _heads: dict[ActivationKey, list[int]] = field(default_factory=dict)
+    _children: dict[ActivationKey | None, list[RecordedActivation]] = field(default_factory=dict)
 
     @classmethod
     def read(cls, run: RecordedRun) -> History:
@@ -122,10 +124,13 @@ class History:
 
     def children(self, parent: ActivationKey | None) -> list[RecordedActivation]:
         """The activations directly inside `parent` (None: outermost ones), in order of time."""
-        found = [
-            a for a in self.activations.values() if (None if a.parent is None else a.parent[:2]) == parent
-        ]
-        return sorted(found, key=lambda a: a.started)
+        if not self._children:
+            for activation in self.activations.values():
+                above = None if activation.parent is None else activation.parent[:2]
+                self._children.setdefault(above, []).append(activation)
+            for siblings in self._children.values():
+                siblings.sort(key=lambda a: a.started)
+        return self._children.get(parent, [])
 
     def skippable(self, key: ActivationKey) -> bool:
         """Whether the snapshots needed to skip an activation exist."""
@@ -162,4 +167,5 @@ def _snapshot(record: Mapping[str, Any]) -> SnapshotRef:
         sources=meta["sources"],
         entries=meta["entries"],
         files=meta["files"],
+        objects=record.get("objects", 0),
     )

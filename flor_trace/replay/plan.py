@@ -3,42 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from flor_trace.errors import UsageError
 from flor_trace.replay.carry import CALLER
+from flor_trace.replay.estimate import Costs, forecast, prologue_seconds, run_seconds, stalls_before
 from flor_trace.replay.history import ActivationKey, History, RecordedActivation
+from flor_trace.replay.units import AFTER, PROLOGUE, SEGMENT, Cut, Inner, Unit, choose, cuts
 from flor_trace.runtime.position import EXIT, Boundary
 
-PROLOGUE = "prologue"
-SEGMENT = "segment"
-AFTER = "after"
-
-# More segments than workers, so that one slow segment does not leave the others idle.
-SEGMENTS_PER_WORKER = 2
+__all__ = ["AFTER", "PROLOGUE", "SEGMENT", "Inner", "Plan", "Probe", "Unit", "make_plan", "probed_loops"]
 
 
-@dataclass(frozen=True)
-class Unit:
-    """A stretch of the run that one worker executes and whose output it owns.
-
-    Attributes:
-        index: its place in the transcript.
-        kind: "prologue", "segment" or "after".
-        partition: the number of the partitioned activation, -1 for the prologue.
-        start, end: the iterations of a segment; `end` None means until the loop is left.
-        outputs: the first recorded output record of the stretch and the one after its last (None: unknown).
-        seconds: how long it took when recorded, estimated.
-    """
-
-    index: int
-    kind: str
-    partition: int = -1
-    start: int = 0
-    end: int | None = None
-    outputs: tuple[int, int | None] = (0, None)
-    seconds: float = 0.0
+# In place of a number of workers: a partitioned activation is one segment.
+ONE_PIECE = 0
 
 
 @dataclass
@@ -53,7 +32,8 @@ class Plan:
         init: how a worker gets to its first iteration: "jump" to its snapshot, "weak" (to the snapshot before it, executing
             the rest) or "strong" (through all iterations before it, skipping the loops in them); Flor's two modes.
         sequential: state made by hindsight statements flows between iterations, so that nothing is jumped over.
-        seconds: estimated wall time.
+        prologue_seconds: estimated time from a worker's start to its first unit.
+        forecast: the estimate (see `estimate.Forecast`), by name.
     """
 
     partitions: list[ActivationKey]
@@ -63,8 +43,14 @@ class Plan:
     sequential: bool
     workers: int
     init: str = "jump"
-    seconds: float = 0.0
+    prologue_seconds: float = 0.0
+    forecast: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def seconds(self) -> float:
+        """Estimated wall time."""
+        return float(self.forecast.get("seconds", 0.0))
 
     def as_json(self) -> dict[str, Any]:
         """For `--json` and for the workers."""
@@ -73,9 +59,14 @@ class Plan:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Plan:
         """The inverse of `as_json` after a passage through JSON."""
-        units = [Unit(**{**u, "outputs": tuple(u["outputs"])}) for u in data["units"]]
+        units = [_unit(fields) for fields in data["units"]]
         partitions = [(loop, entry) for loop, entry in data["partitions"]]
         return cls(**{**data, "units": units, "partitions": partitions, "probed": set(data["probed"])})
+
+
+def _unit(fields: dict[str, Any]) -> Unit:
+    start_inner, end_inner = (Inner(*fields[name]) if fields[name] else None for name in ("start_inner", "end_inner"))
+    return Unit(**{**fields, "outputs": tuple(fields["outputs"]), "start_inner": start_inner, "end_inner": end_inner})
 
 
 @dataclass(frozen=True)
@@ -97,6 +88,7 @@ def make_plan(
     workers: int,
     iterations: tuple[int, int | None] | None = None,
     init: str = "jump",
+    costs: Costs | None = None,
 ) -> Plan:
     """Decide what a replay does.
 
@@ -106,6 +98,7 @@ def make_plan(
         workers: how many processes may be used, at least 1.
         iterations: restrict the partitioned loops to `[first, last)`.
         init: see `Plan`.
+        costs: what restoring takes on this machine.
 
     Raises:
         UsageError: `iterations` selects nothing.
@@ -117,7 +110,9 @@ def make_plan(
     sequential = _carries(history, probes, partitions)
     if sequential:
         workers = 1
-    units = _units(history, partitions, workers)
+    costs = costs or Costs()
+    skips = _Skips(history, probed, run_all, costs)
+    units = _units(history, partitions, ONE_PIECE if sequential else workers, skips)
     if iterations is not None:
         units = _restrict(units, partitions, iterations)
     segments = sum(u.kind == SEGMENT for u in units)
@@ -130,7 +125,9 @@ def make_plan(
         workers=max(1, min(workers, segments)),
         init=init,
     )
-    plan.seconds = _estimate(history, plan)
+    first = partitions[0] if partitions else None
+    plan.prologue_seconds = prologue_seconds(history, costs, first, skips.before(first))
+    plan.forecast = forecast(plan, history, costs).as_json()
     if history.last is not None:
         plan.notes.append(f"the recorded run was killed or is still running: its last snapshot, {history.last}, is where replay ends")
     if sequential:
@@ -186,54 +183,115 @@ def _partitions(history: History, parent: ActivationKey | None, wanted: Any) -> 
     return found
 
 
-def _units(history: History, partitions: list[RecordedActivation], workers: int) -> list[Unit]:
+class _Skips:
+    """Which activations a replay skips, and what that saves."""
+
+    def __init__(self, history: History, probed: set[str], run_all: bool, costs: Costs) -> None:
+        self._history = history
+        self._probed = probed
+        self._run_all = run_all
+        self.costs = costs
+
+    def seconds_of(self, activation: RecordedActivation) -> float | None:
+        """How long an activation takes if it is skipped; None if it is executed."""
+        if self._run_all or activation.loop in self._probed or not self._history.skippable(activation.key):
+            return None
+        return self.costs.skip(self._history, activation)
+
+    def saved(self, activation: RecordedActivation) -> float:
+        """How much shorter an activation is than when recorded, because of what is skipped in it or of itself."""
+        skipped = self.seconds_of(activation)
+        if skipped is not None:
+            return activation.seconds - skipped
+        return sum(self.saved(child) for child in self._history.children(activation.key))
+
+    def before(self, first: RecordedActivation | None) -> float:
+        """What is saved in front of an outermost or inner activation; everything that is saved, for None."""
+        outermost = self._history.children(None)
+        if first is None:
+            return sum(self.saved(a) for a in outermost)
+        # A worker skips towards its first unit whatever it does not own.
+        return sum(self.saved(a) for a in outermost if a.started + a.seconds <= first.started)
+
+
+def _units(history: History, partitions: list[RecordedActivation], workers: int, skips: _Skips) -> list[Unit]:
     first = partitions[0] if partitions else None
     ended = history.snapshots[history.last].outputs if history.last else None
-    units = [
-        Unit(0, PROLOGUE, outputs=(0, first.outputs if first else ended), seconds=first.started if first else 0.0)
-    ]
+    units = [Unit(0, PROLOGUE, outputs=(0, first.outputs if first else ended))]
     for number, activation in enumerate(partitions):
-        key = activation.key
-        exit_ref = history.snapshots.get(Boundary(*key, EXIT))
-        bounds = _bounds(history, activation, workers)
-        ends: list[int | None] = [*bounds[1:], None]
-        unfinished = activation.exit == "unfinished"
-        if unfinished and history.last == Boundary(*key, bounds[-1]):
-            # Nothing is known of what came after the last snapshot.
-            ends.pop()
-        for start, end in zip(bounds, ends, strict=False):
-            begun = history.snapshots[Boundary(*key, start)].outputs if start else activation.outputs
-            finish = history.snapshots[Boundary(*key, end)] if end is not None else exit_ref
-            seconds = activation.seconds if end is None else activation.seconds_until(end)
-            outputs = (begun, finish.outputs if finish else ended if unfinished else None)
-            seconds -= activation.seconds_until(start)
-            units.append(Unit(len(units), SEGMENT, number, start, end, outputs, seconds))
+        exit_ref = history.snapshots.get(Boundary(*activation.key, EXIT))
+        units.extend(_segments(history, activation, number, len(units), workers, skips))
+        following = partitions[number + 1] if number + 1 < len(partitions) else None
         if activation.exit in ("exhausted", "break"):
-            following = partitions[number + 1] if number + 1 < len(partitions) else None
             outputs = (exit_ref.outputs if exit_ref else -1, following.outputs if following else ended)
-            units.append(Unit(len(units), AFTER, number, outputs=outputs))
+            seconds = _seconds_after(history, activation, following, skips)
+            units.append(Unit(len(units), AFTER, number, outputs=outputs, seconds=seconds))
     return units
 
 
-def _bounds(history: History, activation: RecordedActivation, workers: int) -> list[int]:
-    """The iterations at which segments start: at snapshots, at about equal distances in time."""
-    heads = [h for h in history.heads(activation.key) if h < activation.iterations or h == 0]
+def _segments(
+    history: History, activation: RecordedActivation, number: int, index: int, workers: int, skips: _Skips
+) -> list[Unit]:
+    """The segments of one partitioned activation."""
+    key = activation.key
+    total = activation.seconds - sum(skips.saved(child) for child in history.children(key))
+    every = cuts(history, activation, skips.seconds_of)
+    chosen = every[:1] if workers == ONE_PIECE else choose(every, total, workers, skips.costs.jump(history, activation))
+    exit_ref = history.snapshots.get(Boundary(*key, EXIT))
+    until: list[Cut | None] = [*chosen[1:], None]
+    last_outputs = exit_ref.outputs if exit_ref else None
     if activation.exit == "unfinished":
-        heads = history.heads(activation.key)
-    wanted = 1 if workers == 1 else SEGMENTS_PER_WORKER * workers
-    bounds = [0]
-    for number in range(1, wanted):
-        due = activation.seconds * number / wanted
-        candidates = [h for h in heads if h > bounds[-1]]
-        if not candidates:
-            break
-        nearest = min(candidates, key=lambda h: abs(activation.seconds_until(h) - due))
-        if activation.seconds_until(nearest) < due - activation.seconds / wanted:
-            continue
-        bounds.append(nearest)
-    if activation.exit == "unfinished" and heads[-1] not in bounds:
-        bounds.append(heads[-1])
-    return bounds
+        chosen, until = _to_the_last(history, activation, every, chosen)
+        last_outputs = history.snapshots[history.last].outputs if history.last else None
+    units: list[Unit] = []
+    for begin, end in zip(chosen, until, strict=True):
+        units.append(
+            Unit(
+                index + len(units), SEGMENT, number, begin.iteration, end.iteration if end else None,
+                (begin.outputs, end.outputs if end else last_outputs), max((end.at if end else total) - begin.at, 0.0),
+                begin.inner, end.inner if end else None,
+            )
+        )  # fmt: skip
+    return units
+
+
+def _to_the_last(
+    history: History, activation: RecordedActivation, every: list[Cut], chosen: list[Cut]
+) -> tuple[list[Cut], list[Cut | None]]:
+    """Segments of an activation in which the run was killed: one begins at its last head, and if that is the last that is
+    known of the run, none does."""
+    heads = [cut for cut in every if cut.inner is None]
+    last = heads[-1]
+    begins = [cut for cut in chosen if cut.at < last.at or cut is every[0]]
+    if last is not every[0]:
+        begins.append(last)
+    until: list[Cut | None] = [*begins[1:], None]
+    if history.last == Boundary(*activation.key, last.iteration):
+        until.pop()
+        begins.pop()
+    return begins, until
+
+
+def _seconds_after(
+    history: History, activation: RecordedActivation, following: RecordedActivation | None, skips: _Skips
+) -> float:
+    """From the exit of a partitioned activation to the next one, or to the end of the run."""
+    left = activation.started + activation.seconds + _stalls_within(history, activation)
+    between = [a for a in history.children(None) if a.started >= left and (following is None or a.started < following.started)]
+    if following is not None:
+        recorded = following.started - left
+        recorded -= stalls_before(history, following.started) - stalls_before(history, left)
+    else:
+        recorded = run_seconds(history) - (left - stalls_before(history, left))
+    return max(recorded - sum(skips.saved(a) for a in between), 0.0)
+
+
+def _stalls_within(history: History, activation: RecordedActivation) -> float:
+    """An activation's seconds leave our stalls out, the times of its start and end do not."""
+    exit_ref = history.snapshots.get(Boundary(*activation.key, EXIT))
+    if exit_ref is not None:
+        return max(exit_ref.seconds - activation.started - activation.seconds, 0.0)
+    return sum(r.stall for r in history.snapshots.values() if r.seconds >= activation.started)
 
 
 def _restrict(
@@ -245,17 +303,9 @@ def _restrict(
     for unit in units:
         if unit.kind != SEGMENT:
             continue
-        total = partitions[unit.partition].iterations
-        start = max(unit.start, first)
-        end = total if unit.end is None else unit.end
-        if last is not None:
-            end = min(end, last)
-        if start >= end:
-            continue
-        until = unit.end if end == (total if unit.end is None else unit.end) else end
-        whole = start == unit.start and until == unit.end
-        outputs = unit.outputs if whole else (-1, None)
-        kept.append(Unit(len(kept), SEGMENT, unit.partition, start, until, outputs, unit.seconds))
+        cut = _cut(unit, partitions[unit.partition].iterations, first, last)
+        if cut is not None:
+            kept.append(replace(cut, index=len(kept)))
     if not kept:
         most = max((a.iterations for a in partitions), default=0)
         raise UsageError(
@@ -264,19 +314,20 @@ def _restrict(
     return kept
 
 
-def _estimate(history: History, plan: Plan) -> float:
-    """Wall seconds: one prologue, the segments over the workers, and what loops that are skipped take off them."""
-    skipped = 0.0
-    if not plan.run_all:
-        partitioned = set(plan.partitions)
-        skipped = sum(
-            a.seconds
-            for a in history.activations.values()
-            if a.loop not in plan.probed
-            and a.key not in partitioned
-            and history.skippable(a.key)
-            and (a.parent is None or a.parent[0] in plan.probed)
-        )
-    prologue = sum(u.seconds for u in plan.units if u.kind == PROLOGUE)
-    work = sum(u.seconds for u in plan.units if u.kind == SEGMENT)
-    return prologue + max(work - skipped, 0.0) / plan.workers
+def _cut(unit: Unit, total: int, first: int, last: int | None) -> Unit | None:
+    """The part of a segment that lies in the iterations from `first` up to `last`; None if nothing does."""
+    start, start_inner, end, end_inner = unit.start, unit.start_inner, unit.end, unit.end_inner
+    if start < first:
+        start, start_inner = first, None
+    if last is not None and (end is None or end >= last) and last < total:
+        end, end_inner = last, None
+    until = total if end is None else end
+    if start > until or (start == until and (end_inner is None or end is None)):
+        return None
+    whole = (start, start_inner, end, end_inner) == (unit.start, unit.start_inner, unit.end, unit.end_inner)
+    seconds = unit.seconds
+    if not whole:
+        iterations = max((total if unit.end is None else unit.end) - unit.start, 1)
+        seconds *= min(max(until - start, 1) / iterations, 1.0)
+    outputs = unit.outputs if whole else (-1, None)
+    return replace(unit, start=start, start_inner=start_inner, end=end, end_inner=end_inner, outputs=outputs, seconds=seconds)

@@ -82,7 +82,7 @@ class Restorer:
         self._edited = edited
         self._scope = Scope(runtime.user_modules.__contains__)
         self._tokens = TokenTable()
-        self._matching: dict[Any, object] = {}
+        self._matching: dict[Any, object] | None = None
         self._present: Present | None = None
         self._written: dict[int, Buffer] = {}
         self._hashed_after_restore = False
@@ -104,6 +104,7 @@ class Restorer:
         known = self._written if restored and self._hashed_after_restore else {}
         self._hashed_after_restore |= restored
         self.release()
+        self._matching = None
         collecting = gc.isenabled()
         gc.disable()
         try:
@@ -154,6 +155,8 @@ class Restorer:
         kept = {name: os.environ[name] for name in TRACKER_VARIABLES if name in os.environ}
         target.library["environ"] = {**target.library["environ"], **kept}
         matching = self._matching
+        if matching is None:
+            raise NotRestorable(str(ref.at), "the state before it could not be compared")
         if jumping is not None and jumping.source is not None:
             matching = {**_matched_behind(target, str(len(self.runtime.stack) - 1), live_state, ignore), **matching}
         planned = StateRestorer(

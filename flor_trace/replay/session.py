@@ -9,12 +9,12 @@ from collections.abc import Callable
 from types import FrameType
 from typing import NoReturn
 
-from flor_trace.errors import NotRestorable
 from flor_trace.replay.avoid import Avoided
 from flor_trace.replay.history import ActivationKey, History, SnapshotRef
 from flor_trace.replay.link import Link
+from flor_trace.replay.moves import Mover
 from flor_trace.replay.plan import AFTER, PROLOGUE, SEGMENT, Plan, Unit
-from flor_trace.replay.restorer import DIVERGED, Restorer
+from flor_trace.replay.restorer import Restorer
 from flor_trace.replay.transcript import HINDSIGHT_NONE, TranscriptWriter
 from flor_trace.runtime.engine import Runtime
 from flor_trace.runtime.loops import Activation
@@ -50,8 +50,9 @@ class ReplaySession:
         self.link = link
         self.transcript = transcript
         self.avoided = avoided
-        self._mismatches = mismatches
-        self._process = os.getpid()
+        self.mover = Mover(history, plan, restorer, link, avoided, mismatches)
+        self._jumped = False
+        self.at_end: Callable[[], None] = lambda: None
         self.unit: Unit | None = plan.units[0] if owns_prologue and plan.units[0].kind == PROLOGUE else None
         self.owned = self.unit is not None
         # The traceback of a script that raises where nothing is owned is in no transcript.
@@ -62,76 +63,35 @@ class ReplaySession:
 
     def entered(self, activation: Activation, frame: FrameType) -> bool:
         """See `Driver`."""
-        key = (activation.probe.key, activation.entry)
-        ref = self.history.snapshots.get(Boundary(*key, 0))
-        exact = ref is not None and self._verify(ref, frame)
-        self._stop_if_killed(ref)
-        if key in self._partition_of:
-            # A unit that is not owned yet lies ahead: it was asked for at the end of an earlier activation.
-            if self.unit is None or self.owned:
-                self._finish_unit()
-                self._next_unit()
-            if self._in_segment_of(key):
-                assert self.unit is not None
-                self.owned = self.unit.start == 0
-                return True  # a jump waits until the iterable has been evaluated
-            return ref is None or not self._pass_by(activation, frame, ref)
-        if ref is None or self._must_run(activation.probe.key) or not exact:
-            return True
-        return not self._skip(activation, frame, ref)
+        try:
+            return self._entered(activation, frame)
+        finally:
+            self.restorer.release()
 
     def begun(self, activation: Activation, frame: FrameType) -> None:
         """See `Driver`."""
-        key = (activation.probe.key, activation.entry)
-        if key in self._partition_of and self._in_segment_of(key) and self.history.heads(key)[0] == 0:
-            self._jump(activation, frame)
+        try:
+            self._begun(activation, frame)
+        finally:
+            self.restorer.release()
 
     def head(self, activation: Activation, frame: FrameType) -> bool:
         """See `Driver`."""
-        key = (activation.probe.key, activation.entry)
-        ref = self.history.snapshots.get(Boundary(*key, activation.iteration))
-        if ref is not None:
-            self._verify(ref, frame)
-        if key not in self._partition_of:
-            self._stop_if_killed(ref)
-            return True
-        # An activation whose entry was not snapshotted is matched at its first snapshot, and moves begin there.
-        late_base = ref if ref is not None and self.history.heads(key)[0] == activation.iteration else None
-        if not self._in_segment_of(key):
-            return late_base is None or not self._pass_by(activation, frame, late_base)
-        if self._never_was(activation):
-            self._stop_here(activation)
-        unit = self.unit
-        assert unit is not None
-        if unit.end is None or activation.iteration < unit.end:
-            if late_base is not None and activation.iteration < unit.start:
-                self._jump(activation, frame)
-            self.owned = activation.iteration >= unit.start
-            self._stop_if_killed(ref)
-            return True
-        self._finish_unit()
-        self._next_unit()
-        if self._in_segment_of(key):
-            self._jump(activation, frame)
-            return True
-        return ref is None or not self._pass_by(activation, frame, ref)
+        try:
+            key = (activation.probe.key, activation.entry)
+            ref = self.history.snapshots.get(Boundary(*key, activation.iteration))
+            if key in self._partition_of:
+                return self._head_of_partition(activation, frame, ref)
+            return self._head_inside(activation, frame, ref)
+        finally:
+            self.restorer.release()
 
     def exited(self, activation: Activation, frame: FrameType) -> None:
         """See `Driver`."""
-        key = (activation.probe.key, activation.entry)
-        ref = self.history.snapshots.get(Boundary(*key, EXIT))
-        if ref is not None and not activation.skipped:
-            self._verify(ref, frame)
-        self._stop_if_killed(ref)
-        if activation.skipped:
-            return
-        number = self._partition_of.get(key)
-        if number is None:
-            return
-        if self._in_segment_of(key):
-            self._finish_unit()
-            self._next_unit()
-        self._own_if_after(number)
+        try:
+            self._exited(activation, frame)
+        finally:
+            self.restorer.release()
 
     def left(self, activation: Activation, frame: FrameType) -> None:
         """See `Driver`."""
@@ -143,8 +103,135 @@ class ReplaySession:
         if key in self._partition_of or per_iteration <= 0.0 or per_iteration > 50e-6:
             return 1
         size = min(int(1e-3 / per_iteration) + 1, activation.size * 8)
-        due = [h for h in self.history.heads(key) if h > activation.iteration]
-        return min([size, *(h - activation.iteration for h in due[:1])])
+        due = [h for h in self.history.heads(key) if h > activation.iteration][:1]
+        unit = self.unit
+        if unit is not None:
+            inner = [i.iteration for i in (unit.start_inner, unit.end_inner) if i is not None and i.key == key]
+            due += [i for i in inner if i > activation.iteration]
+        return min([size, *(h - activation.iteration for h in due)])
+
+    def _entered(self, activation: Activation, frame: FrameType) -> bool:
+        key = (activation.probe.key, activation.entry)
+        ref = self.history.snapshots.get(Boundary(*key, 0))
+        if key in self._partition_of:
+            if ref is not None:
+                self.mover.verify(ref, frame)
+            self._stop_if_killed(ref)
+            return self._entered_partition(key, activation, frame, ref)
+        if self._ends_inside(key) or self._begins_inside(key) or ref is None or self._must_run(key[0]):
+            if ref is not None and self._begins_inside(key):
+                self.mover.verify(ref, frame)
+            elif ref is not None:
+                self.mover.verify_in_passing(ref, frame)
+            self._stop_if_killed(ref)
+            return True
+        exact = self.mover.verify(ref, frame)
+        self._stop_if_killed(ref)
+        return not exact or not self._skip(activation, frame, ref)
+
+    def _entered_partition(
+        self, key: ActivationKey, activation: Activation, frame: FrameType, ref: SnapshotRef | None
+    ) -> bool:
+        # A unit that is not owned yet lies ahead: it was asked for at the end of an earlier activation.
+        if self.unit is None or self.owned:
+            self._finish_unit()
+            self._next_unit()
+        if self._in_segment_of(key):
+            assert self.unit is not None
+            self.owned = self.unit.has_begun(0)
+            return True  # a jump waits until the iterable has been evaluated
+        return ref is None or not self._pass_by(activation, frame, ref)
+
+    def _begun(self, activation: Activation, frame: FrameType) -> None:
+        key = (activation.probe.key, activation.entry)
+        heads = self.history.heads(key)
+        if not heads or heads[0] != 0:
+            return
+        if key in self._partition_of and self._in_segment_of(key):
+            self._jump(activation, frame)
+        elif self._begins_inside(key):
+            self._jump_inside(activation, frame)
+
+    def _head_of_partition(self, activation: Activation, frame: FrameType, ref: SnapshotRef | None) -> bool:
+        key = (activation.probe.key, activation.entry)
+        # An activation whose entry was not snapshotted is matched at its first snapshot, and moves begin there.
+        late_base = ref if ref is not None and self.history.heads(key)[0] == activation.iteration else None
+        if not self._in_segment_of(key):
+            self._verify_head(ref, frame, moving=True)
+            return late_base is None or not self._pass_by(activation, frame, late_base)
+        if self._never_was(activation):
+            self._stop_here(activation)
+        unit = self.unit
+        assert unit is not None
+        if not unit.is_over(activation.iteration):
+            ahead = activation.iteration < unit.start and (not self._jumped or late_base is not None)
+            self._verify_head(ref, frame, moving=ahead)
+            if ahead:
+                self._jump(activation, frame)
+            self.owned = unit.has_begun(activation.iteration)
+            self._stop_if_killed(ref)
+            return True
+        self._finish_unit()
+        self._next_unit()
+        staying = self._in_segment_of(key) and self.unit is not None and self.unit.start == activation.iteration
+        self._verify_head(ref, frame, moving=not staying)
+        if self._in_segment_of(key):
+            self._jump(activation, frame)
+            return True
+        return ref is None or not self._pass_by(activation, frame, ref)
+
+    def _verify_head(self, ref: SnapshotRef | None, frame: FrameType, moving: bool) -> None:
+        if ref is None:
+            return
+        if moving:
+            self.mover.verify(ref, frame)
+        else:
+            self.mover.verify_in_passing(ref, frame)
+
+    def _head_inside(self, activation: Activation, frame: FrameType, ref: SnapshotRef | None) -> bool:
+        key = (activation.probe.key, activation.entry)
+        unit = self.unit
+        ends = unit.end_inner if unit is not None and self.owned and self._ends_inside(key) else None
+        if ends is not None and activation.iteration >= ends.iteration:
+            return self._end_inside(activation, frame, ref)
+        self._verify_head(ref, frame, moving=False)
+        if unit is not None and self._begins_inside(key) and unit.start_inner is not None:
+            self.owned = self.owned or activation.iteration >= unit.start_inner.iteration
+        self._stop_if_killed(ref)
+        return True
+
+    def _end_inside(self, activation: Activation, frame: FrameType, ref: SnapshotRef | None) -> bool:
+        """A unit ends at the head of an iteration of an inner loop; False if that loop has been left for the next one."""
+        key = (activation.probe.key, activation.entry)
+        self._finish_unit()
+        self._next_unit()
+        unit = self.unit
+        assert unit is not None
+        if self._begins_inside(key) and unit.start_inner is not None:
+            self._verify_head(ref, frame, moving=unit.start_inner.iteration != activation.iteration)
+            self._jump_inside(activation, frame)
+            return True
+        self._verify_head(ref, frame, moving=True)
+        return ref is None or self.mover.skip(activation, frame) is None
+
+    def _exited(self, activation: Activation, frame: FrameType) -> None:
+        key = (activation.probe.key, activation.entry)
+        ref = self.history.snapshots.get(Boundary(*key, EXIT))
+        if ref is not None and not activation.skipped:
+            if key in self._partition_of:
+                self.mover.verify(ref, frame)
+            else:
+                self.mover.verify_in_passing(ref, frame)
+        self._stop_if_killed(ref)
+        if activation.skipped:
+            return
+        number = self._partition_of.get(key)
+        if number is None:
+            return
+        if self._in_segment_of(key):
+            self._finish_unit()
+            self._next_unit()
+        self._own_if_after(number)
 
     # -- units --------------------------------------------------------------------------------------------------
 
@@ -152,6 +239,14 @@ class ReplaySession:
         """Whether the current unit is a segment of that activation."""
         unit = self.unit
         return unit is not None and unit.kind == SEGMENT and self.plan.partitions[unit.partition] == key
+
+    def _begins_inside(self, key: ActivationKey) -> bool:
+        """Whether the current unit begins in that activation, which lies in an iteration of the partitioned one."""
+        return self.unit is not None and self.unit.start_inner is not None and self.unit.start_inner.key == key
+
+    def _ends_inside(self, key: ActivationKey) -> bool:
+        """Whether the current unit ends in that activation."""
+        return self.unit is not None and self.unit.end_inner is not None and self.unit.end_inner.key == key
 
     def _must_run(self, loop: str) -> bool:
         """Whether a loop's output is wanted here, or its hindsight statements keep state."""
@@ -176,6 +271,9 @@ class ReplaySession:
         if unit is not None and self.owned:
             self.link.tell("done", unit=unit.index, end=self.transcript.position())
         self.owned = False
+        self._jumped = False
+        if passed := self.mover.take_passed():
+            self.link.tell("passed", count=passed)
 
     def _next_unit(self) -> None:
         """Ask for the next unit; the process ends here if there is none."""
@@ -188,6 +286,7 @@ class ReplaySession:
     def _end_process(self) -> NoReturn:
         """Leave without running the rest of the script or its exit handlers: others replay those."""
         self.transcript.position()
+        self.at_end()
         self.link.tell("finished", status=None)
         os._exit(0)
 
@@ -216,68 +315,26 @@ class ReplaySession:
     # -- moves --------------------------------------------------------------------------------------------------
 
     def _jump(self, activation: Activation, frame: FrameType) -> None:
-        """Restore the latest restorable snapshot up to the unit's start; iterations from there are executed."""
+        """Go to the unit's first iteration."""
         unit = self.unit
         assert unit is not None
-        key = (activation.probe.key, activation.entry)
-        last = unit.start if self.plan.init == "jump" else unit.start - 1
-        between = [h for h in self.history.heads(key) if activation.iteration < h <= last]
-        refs = [self.history.snapshots[Boundary(*key, head)] for head in between]
-        if self.plan.sequential or self.plan.init == "strong":
-            refs = []
-        told = False
-        for ref in _ever_earlier([ref for ref in refs if self.avoided.allows(ref.at)]):
-            try:
-                self._restore(ref, frame, activation)
-            except NotRestorable as reason:
-                if not told:
-                    self.link.tell("note", text=f"{ref.at} could not be restored ({reason}); an earlier snapshot is used")
-                told = True
-                continue
-            break
-        self.owned = activation.iteration >= unit.start
+        self._jumped = True
+        self.mover.jump(activation, frame, unit.start)
+        self.owned = unit.has_begun(activation.iteration)
+
+    def _jump_inside(self, activation: Activation, frame: FrameType) -> None:
+        """Go to where the unit begins in the inner loop."""
+        unit = self.unit
+        assert unit is not None and unit.start_inner is not None
+        self.mover.jump(activation, frame, unit.start_inner.iteration)
+        self.owned = activation.iteration >= unit.start_inner.iteration
 
     def _skip(self, activation: Activation, frame: FrameType, begun: SnapshotRef) -> bool:
-        """Restore the activation's exit; False if that is not possible and it has to be executed."""
-        key = (activation.probe.key, activation.entry)
-        ref = self.history.snapshots.get(Boundary(*key, EXIT))
-        recorded = self.history.activations.get(key)
-        if ref is None or recorded is None or not self.avoided.allows(ref.at):
-            return False
-        try:
-            self._restore(ref, frame, leaving=activation)
-        except NotRestorable as reason:
-            self.link.tell("note", text=f"{ref.at} could not be restored ({reason}); the loop is executed again")
-            return False
-        activation.skipped = True
-        activation.exhausted = recorded.exit == "exhausted"
-        if self.owned:
+        """Go to the activation's exit; False if it has to be executed."""
+        ref = self.mover.skip(activation, frame)
+        if ref is not None and self.owned:
             self.transcript.skip(begun.outputs, ref.outputs)
-        return True
-
-    def _restore(
-        self, ref: SnapshotRef, frame: FrameType, jumping: Activation | None = None, leaving: Activation | None = None
-    ) -> None:
-        self.restorer.restore(ref, frame, jumping, lambda name: self._graph_needed(ref, name))
-        if leaving is not None:
-            leaving.abandon()
-        if not self._verify(ref, frame, restored=True):
-            self.link.tell("note", text=f"the state restored at {ref.at} is not the recorded one")
-
-    def _graph_needed(self, ref: SnapshotRef, name: str) -> None:
-        """The script uses an autograd graph from before a snapshot that was restored. What has been replayed since is lost: the
-        process ends here, and another one goes on that does not restore that snapshot."""
-        if os.getpid() == self._process:
-            self.link.tell("avoid", at=list(ref.at), why=f"the graph of a {name} is used behind it")
-            os._exit(0)
-
-    def _verify(self, ref: SnapshotRef, frame: FrameType | None, restored: bool = False) -> bool:
-        """Compare the live state with the recorded one; whether it may be restored from."""
-        check = self.restorer.verify(ref, frame, restored)
-        if texts := self._mismatches():
-            self.link.tell("mismatch", texts=texts)
-        self.link.tell("checked", **check.as_json(), restored=restored)
-        return check.verdict != DIVERGED
+        return ref is not None
 
     # -- what the streams tell, and the end ---------------------------------------------------------------------
 
@@ -297,14 +354,10 @@ class ReplaySession:
         self.runtime.driver = None
         ref = self.history.snapshots.get(END_OF_RUN)
         if self.owned and ref is not None and status == self.history.status:
-            self._verify(ref, None)
+            self.mover.verify(ref, None)
         self._finish_unit()
+        self.at_end()
         words = "".join(self._unowned_errors)
         killed_at_end = self.history.last == END_OF_RUN
         self.link.tell("finished", status=None if killed_at_end else status, end=self.transcript.position(), words=words)
 
-
-def _ever_earlier(refs: list[SnapshotRef]) -> list[SnapshotRef]:
-    """The last one, then others in strides that double: what is wrong with one is often wrong with its neighbours,
-    and each attempt takes time."""
-    return [refs[-stride] for stride in (1 << n for n in range(len(refs).bit_length()))]

@@ -84,7 +84,8 @@ def test_a_function_that_was_not_observed_may_have_run_anywhere() -> None:
 def test_segments_start_at_snapshots_and_cover_every_iteration_once() -> None:
     plan = make_plan(History.read(FakeRun()), [IN_MAIN], workers=2)
     assert kinds(plan) == [
-        (PROLOGUE, 0, None), (SEGMENT, 0, 2), (SEGMENT, 2, 4), (SEGMENT, 4, 6), (SEGMENT, 6, None), (AFTER, 0, None),
+        (PROLOGUE, 0, None), (SEGMENT, 0, 2), (SEGMENT, 2, 4), (SEGMENT, 4, 5), (SEGMENT, 5, 6), (SEGMENT, 6, 7),
+        (SEGMENT, 7, None), (AFTER, 0, None),
     ]  # fmt: skip
     assert plan.partitions == [(MAIN, 0)]
     bounds = [u.outputs for u in plan.units]

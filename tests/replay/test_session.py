@@ -33,7 +33,10 @@ class FakeLink:
 class FakeRestorer:
     """Restores and verifies nothing, and finds everything exact."""
 
-    def verify(self, ref: SnapshotRef, frame: object) -> Any:
+    def release(self) -> None:
+        """Nothing is kept."""
+
+    def verify(self, ref: SnapshotRef, frame: object, restored: bool = False) -> Any:
         class Exact:
             verdict = "exact"
 

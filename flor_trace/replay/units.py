@@ -1,0 +1,198 @@
+"""Units: the stretches of a run that workers execute, and where a partitioned activation is cut into them."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from typing import NamedTuple
+
+from flor_trace.replay.history import ActivationKey, History, RecordedActivation
+from flor_trace.runtime.position import Boundary
+
+PROLOGUE = "prologue"
+SEGMENT = "segment"
+AFTER = "after"
+
+# Guided self-scheduling (Polychronopoulos and Kuck, 1987): a round hands every worker this share of what an even division of
+# the rest would give it, so that segments grow shorter towards the end and the last worker to finish is soon done.
+SHARE_OF_REST = 0.5
+# Rounds go on until segments would be this small a part of a worker's even share.
+SMALLEST_SHARE = 0.05
+# A segment should last this many times longer than it takes to restore its start.
+WORTH_RESTORING = 5.0
+# One worker's segments only serve to show their output early and to keep what is finished.
+SECONDS_PER_UNIT_OF_ONE = 5.0
+# A cut between iterations is better than one within, if it is no further from where it is wanted than this part of a segment.
+OUTER_CUT_TOLERANCE = 0.25
+
+
+class Inner(NamedTuple):
+    """A place within an iteration: where iteration `iteration` of an activation in it begins."""
+
+    loop: str
+    entry: int
+    iteration: int
+
+    @property
+    def key(self) -> ActivationKey:
+        """The activation."""
+        return (self.loop, self.entry)
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A stretch of the run that one worker executes and whose output it owns.
+
+    Attributes:
+        index: its place in the transcript.
+        kind: "prologue", "segment" or "after".
+        partition: the number of the partitioned activation, -1 for the prologue.
+        start, end: the iterations of a segment; `end` None means until the loop is left.
+        start_inner: where in iteration `start` it begins, None: where that iteration begins.
+        end_inner: where in iteration `end` it ends, None: where that iteration begins.
+        outputs: the first recorded output record of the stretch and the one after its last (None: unknown).
+        seconds: how long it will take to execute, estimated.
+    """
+
+    index: int
+    kind: str
+    partition: int = -1
+    start: int = 0
+    end: int | None = None
+    outputs: tuple[int, int | None] = (0, None)
+    seconds: float = 0.0
+    start_inner: Inner | None = None
+    end_inner: Inner | None = None
+
+    def is_over(self, iteration: int) -> bool:
+        """Whether it ends where `iteration` of the partitioned loop begins, or before."""
+        if self.end is None:
+            return False
+        return iteration > self.end or (iteration == self.end and self.end_inner is None)
+
+    def has_begun(self, iteration: int) -> bool:
+        """Whether it begins where `iteration` of the partitioned loop begins, or before."""
+        return iteration > self.start or (iteration == self.start and self.start_inner is None)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A snapshot at which a segment may begin.
+
+    Attributes:
+        iteration: of the partitioned activation.
+        inner: the place within the iteration, None for its beginning.
+        at: seconds of replay from the activation's entry to here.
+        outputs: how many output records precede it.
+    """
+
+    iteration: int
+    inner: Inner | None
+    at: float
+    outputs: int
+
+
+def cuts(history: History, activation: RecordedActivation, seconds_of: Callable[[RecordedActivation], float | None]) -> list[Cut]:
+    """Every place where a segment may begin, in order; the first is the entry.
+
+    Args:
+        history: the run.
+        activation: the partitioned activation.
+        seconds_of: how long an activation directly inside takes when it is skipped; None if it is executed.
+    """
+    inside: dict[int, list[RecordedActivation]] = {}
+    for child in history.children(activation.key):
+        assert child.parent is not None
+        inside.setdefault(child.parent[2], []).append(child)
+    heads = set(history.heads(activation.key))
+    count = max([activation.iterations, *heads])
+    begun = [activation.seconds_until(i) for i in range(count + 1)] if not activation.ticks else _sums(activation, count)
+    found = [Cut(0, None, 0.0, activation.outputs)]
+    saved = 0.0
+    unfinished = activation.exit == "unfinished"
+    for iteration in range(count + 1):
+        if iteration in heads and iteration > 0 and (iteration < activation.iterations or unfinished):
+            outputs = history.snapshots[Boundary(*activation.key, iteration)].outputs
+            found.append(Cut(iteration, None, begun[iteration] - saved, outputs))
+        passed = begun[iteration] - saved
+        for child in inside.get(iteration, ()):
+            skipped = seconds_of(child)
+            if skipped is not None:
+                saved += child.seconds - skipped
+                passed += skipped
+                continue
+            if iteration == 0 or iteration in heads:
+                found.extend(_within(history, child, iteration, passed))
+            passed += child.seconds
+    return _ascending(found)
+
+
+def _ascending(found: list[Cut]) -> list[Cut]:
+    """Times are sums of measured parts, which need not agree to the last: no cut lies before its predecessor."""
+    latest = 0.0
+    ordered: list[Cut] = []
+    for cut in found:
+        latest = max(latest, cut.at)
+        ordered.append(replace(cut, at=latest))
+    return ordered
+
+
+def _sums(activation: RecordedActivation, count: int) -> list[float]:
+    sums = [0.0, *accumulate(activation.ticks)]
+    return [*sums, *(activation.seconds_until(i) for i in range(len(sums), count + 1))][: count + 1]
+
+
+def _within(history: History, child: RecordedActivation, iteration: int, begun: float) -> list[Cut]:
+    """The heads of an activation inside; its own entry must have a snapshot, from which a jump can start."""
+    heads = history.heads(child.key)
+    if not heads or heads[0] != 0 or child.loop in history.demoted:
+        return []
+    return [
+        Cut(
+            iteration, Inner(*child.key, head), begun + child.seconds_until(head),
+            history.snapshots[Boundary(*child.key, head)].outputs,
+        )
+        for head in heads[1:] if head < child.iterations
+    ]  # fmt: skip
+
+
+def choose(every: list[Cut], seconds: float, workers: int, restore_seconds: float) -> list[Cut]:
+    """The cuts at which segments begin.
+
+    Args:
+        every: what `cuts` found.
+        seconds: how long the whole activation takes.
+        workers: how many share it.
+        restore_seconds: what it costs to begin a segment.
+    """
+    chosen = [every[0]]
+    rest = every[1:]
+    smallest = max(WORTH_RESTORING * restore_seconds, SMALLEST_SHARE * seconds / workers)
+    while rest:
+        remaining = seconds - chosen[-1].at
+        length = max(SHARE_OF_REST * remaining / workers, smallest)
+        if workers == 1:
+            length = max(SECONDS_PER_UNIT_OF_ONE, seconds / 16)
+        for _ in range(workers):
+            due = chosen[-1].at + length
+            if not rest or due > seconds - 0.5 * length:
+                return chosen
+            number = _nearest(rest, due, length)
+            chosen.append(rest[number])
+            rest = rest[number + 1 :]
+    return chosen
+
+
+def _nearest(rest: list[Cut], due: float, length: float) -> int:
+    """The number of the cut to take; a list of cuts is ascending, so only those around `due` matter."""
+    after = bisect_left(rest, due, key=lambda cut: cut.at)
+    around = range(max(after - 1, 0), min(after + 1, len(rest)))
+    best = min(around, key=lambda number: abs(rest[number].at - due))
+    if rest[best].inner is None:
+        return best
+    near = OUTER_CUT_TOLERANCE * length
+    first = bisect_left(rest, due - near, key=lambda cut: cut.at)
+    whole = [n for n in range(first, len(rest)) if rest[n].inner is None and rest[n].at <= due + near]
+    return min(whole, key=lambda number: abs(rest[number].at - due), default=best)

@@ -2,6 +2,20 @@
 
 A snapshot's commit record is appended to the journal only after its blobs, their index entries' pack and the sources are
 durable. Every operation is a generator of short steps, so that its caller can pause between two.
+
+What is to be done comes as *items*, plain tuples that may also have crossed from one process to another:
+
+    ("frame", bytes)                          append journal frames
+    ("source", digest, bytes)                 keep a source file
+    ("blob", digest, bytes)                   keep bytes whose digest is known
+    ("staged", number, slot, offset, size)    keep a staged buffer's bytes; from then on `number` stands for their digest
+    ("template", number, bytes, holes)        keep bytes after the digests of earlier numbers have been put in, 16 bytes at each offset;
+                                              `holes` holds (offset, number)
+    ("commit", payload, digests, numbers, graph)
+                                              commit a snapshot that needs these digests, and those that these numbers stand for; its
+                                              graph is the template of that number (0: none). The payload is the record without these
+    ("release", slot) ("forget", slot number) nobody reads this staging slot any more
+    ("sync",) ("finish",) ("stop", reason)    as the methods
 """
 
 from __future__ import annotations
@@ -9,12 +23,12 @@ from __future__ import annotations
 import os
 
 from flor_trace.store import journal, layout
-from flor_trace.store.blobs import PackWriter
+from flor_trace.store.blobs import CHUNK, CHUNKED_FROM, PackWriter, digest_of
 from flor_trace.store.files import sync_file, sync_folder, write_atomically
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
     from typing import Any
 
     from flor_trace.store.blobs import Entry
@@ -24,57 +38,186 @@ if TYPE_CHECKING:
 _INDEX_AT_ONCE = 256
 
 
+class WriterGone(Exception):
+    """The process that wrote has ended; never raised by `RunSink`."""
+
+
 class RunSink:
-    """The journal, packs and sources of one run, open for appending."""
+    """The journal, packs and sources of one run, open for appending.
+
+    Attributes:
+        committed: how many snapshots are durable.
+        digests: what the numbers of staged buffers and templates have turned out to be, since the last commit.
+        through: the last number that the last commit knew.
+    """
+
+    # What can only happen to a sink in another process: see `ProcessSink`.
+    gone = False
+    failure: str | None = None
 
     def __init__(self, folder: str, manifest: dict[str, Any]) -> None:
+        self._begin(folder, journal.JournalWriter(os.path.join(folder, layout.JOURNAL)), 0)
+        self._journal.append(journal.frame({"kind": "manifest", **manifest}))
+        layout.write_manifest(folder, manifest)
+        self._unsynced.append(os.path.join(folder, layout.MANIFEST))
+
+    @classmethod
+    def resume(cls, folder: str, journal_size: int | None = None, digests: dict[int, str] | None = None) -> RunSink:
+        """Go on with a run that another sink began and no longer writes to; with `journal_size`, what it wrote behind that is taken
+        back. `digests`: see the attribute.
+
+        Raises OSError, and ValueError where the journal does not reach that far.
+        """
+        path = os.path.join(folder, layout.JOURNAL)
+        if journal_size is not None:
+            if os.path.getsize(path) < journal_size:
+                raise ValueError(f"{path} has been cut")
+            os.truncate(path, journal_size)
+        made = cls.__new__(cls)
+        packs = os.path.join(folder, layout.PACKS)
+        made._begin(folder, journal.JournalWriter(path, resume=True), len(os.listdir(packs)))
+        made._packs.stored_bytes = sum(os.stat(os.path.join(packs, name)).st_size for name in os.listdir(packs))
+        for payload in journal.read(path, []):
+            kind = journal.kind_of(payload)
+            if kind == "blobs":
+                made._stored.update(entry[0] for entry in journal.decode(payload)["entries"])
+            made.committed += kind == "snapshot"
+        made.digests.update(digests or {})
+        return made
+
+    def _begin(self, folder: str, writer: journal.JournalWriter, first_pack: int) -> None:
         self._folder = folder
-        self._journal = journal.JournalWriter(os.path.join(folder, layout.JOURNAL))
-        self._packs = PackWriter(os.path.join(folder, layout.PACKS))
+        self._journal = writer
+        self._packs = PackWriter(os.path.join(folder, layout.PACKS), first_pack)
         self._index: list[Entry] = []
+        self._stored: set[str] = set()
         # Files written whole but not yet durable; they are made so before the first commit that may need them.
         self._unsynced: list[str] = []
         self._stopped = False
         self.committed = 0
-        self._journal.append(journal.frame({"kind": "manifest", **manifest}))
-        layout.write_manifest(folder, manifest)
-        self._unsynced.append(os.path.join(folder, layout.MANIFEST))
+        self.digests: dict[int, str] = {}
+        self.through = 0
+        self._resolved: list[tuple[int, str]] = []
+        self._done = 0
 
     @property
     def stored_bytes(self) -> int:
         """Bytes in the journal and the packs so far."""
         return self._journal.size + self._packs.stored_bytes
 
-    def frames(self, frames: bytes) -> None:
-        """Append journal frames; they outlive the process from now on, a power loss from the next commit on."""
-        self._journal.append(frames)
+    @property
+    def journal_size(self) -> int:
+        """Bytes in the journal."""
+        return self._journal.size
 
-    def blob(self, digest: str, data: bytes | memoryview) -> Steps:
-        """Store a blob."""
-        entry = yield from self._packs.append(digest, data)
-        self._index.append(entry)
-        if len(self._index) >= _INDEX_AT_ONCE:
-            self._write_index()
+    @property
+    def indexed(self) -> bool:
+        """Whether the journal says where all blobs lie, so that another sink can go on from here."""
+        return not self._index
 
-    def source(self, digest: str, data: bytes) -> None:
-        """Store a source file's bytes."""
+    def settled(self) -> int:
+        """How many items have been carried out since the last call."""
+        done, self._done = self._done, 0
+        return done
+
+    def take_resolved(self) -> list[tuple[int, str]]:
+        """The digests of numbers that have been committed since the last call."""
+        found, self._resolved = self._resolved, []
+        return found
+
+    def wait(self) -> None:
+        """Nothing is ever under way here when a step has ended."""
+
+    def perform(self, item: tuple[Any, ...]) -> Steps:
+        """Carry out one item, in short steps."""
+        yield from self._perform(item)
+        self._done += 1
+
+    def _perform(self, item: tuple[Any, ...]) -> Steps:
+        what = item[0]
+        if what == "frame":
+            self._journal.append(item[1])  # outlives the process from now on, a power loss from the next commit on
+        elif what == "source":
+            self._source(item[1], item[2])
+        elif what == "blob":
+            yield from self._blob(item[1], item[2])
+        elif what == "staged":
+            yield from self._staged(item[1], item[2].view(*item[3:]))
+        elif what == "template":
+            yield from self._template(item[1], item[2], item[3])
+        elif what == "commit":
+            yield from self._commit(*item[1:])
+        elif what not in ("release", "forget"):
+            actions: dict[str, Callable[..., None]] = {"sync": self.sync, "finish": self.finish, "stop": self.stop}
+            actions[what](*item[1:])
+
+    def _source(self, digest: str, data: bytes) -> None:
         path = os.path.join(self._folder, layout.SOURCES, digest)
         write_atomically(path, data)
         self._unsynced.append(path)
 
-    def commit(self, frame: bytes) -> Steps:
-        """Append a snapshot's commit record, after all that it needs is durable."""
+    def _blob(self, digest: str, data: bytes | memoryview, parts: list[str] | None = None) -> Steps:
+        """Store bytes of this digest unless they are in the run; `parts`, if known, are the digests of their chunks."""
+        if digest in self._stored:
+            return
+        self._stored.add(digest)
+        view = memoryview(data)
+        if len(view) < CHUNKED_FROM:
+            yield from self._append(digest, view)
+            return
+        if parts is None:
+            parts = (yield from _hash_chunks(view))[1]
+        for number, part in enumerate(parts):
+            if part not in self._stored:
+                self._stored.add(part)
+                yield from self._append(part, view[number * CHUNK : (number + 1) * CHUNK])
+        self._index.append(self._packs.append_list(digest, len(view), parts))
+
+    def _append(self, digest: str, data: memoryview) -> Steps:
+        entry = yield from self._packs.append(digest, data)
+        self._index.append(entry)
+        if len(self._index) >= _INDEX_AT_ONCE:
+            self.write_index()
+
+    def _staged(self, number: int, data: memoryview) -> Steps:
+        if len(data) < CHUNKED_FROM:
+            digest, parts = digest_of(data), None
+        else:
+            digest, parts = yield from _hash_chunks(data)
+        yield from self._blob(digest, data, parts)
+        self.digests[number] = digest
+
+    def _template(self, number: int, data: bytes, holes: list[tuple[int, int]]) -> Steps:
+        whole = bytearray(data)
+        for offset, staged in holes:
+            whole[offset : offset + 16] = bytes.fromhex(self.digests[staged])
+        yield from self._staged(number, memoryview(whole))
+
+    def _commit(self, record: bytes, digests: list[str], numbers: list[int], graph: int) -> Steps:
+        needed = {*digests, *(self.digests[number] for number in numbers)}
+        more: dict[str, Any] = {}
+        if graph:
+            more["graph"] = self.digests[graph]
+            needed.add(self.digests[graph])
+        more["blobs"] = sorted(needed)
+        yield from self._commit_frame(journal.framed(journal.extended(record, more)))
+        if graph:
+            self._resolved += self.digests.items()
+            self.digests = {}
+            self.through = graph
+
+    def _commit_frame(self, frame: bytes) -> Steps:
         self._packs.sync()
         yield
         yield from self._sync_whole_files()
-        self._write_index()
+        self.write_index()
         self._journal.append(frame)
         self._journal.sync()
         self.committed += 1
 
     def finish(self) -> None:
         """Write what is left; after a run without snapshots nothing is waited for."""
-        self._write_index()
+        self.write_index()
         if self.committed:
             for _ in self._sync_whole_files():
                 pass
@@ -83,7 +226,7 @@ class RunSink:
     def sync(self) -> None:
         """Make everything written so far durable."""
         self._packs.sync()
-        self._write_index()
+        self.write_index()
         for _ in self._sync_whole_files():
             pass
         self._journal.sync()
@@ -103,7 +246,8 @@ class RunSink:
         self._journal.close()
         self._packs.close()
 
-    def _write_index(self) -> None:
+    def write_index(self) -> None:
+        """Let the journal say where all blobs stored so far lie."""
         if self._index:
             self._journal.append(journal.frame({"kind": "blobs", "entries": self._index}))
             self._index = []
@@ -118,3 +262,17 @@ class RunSink:
         for folder in {os.path.dirname(path) for path in waiting} | {os.path.join(self._folder, layout.PACKS)}:
             sync_folder(folder)
             yield
+
+
+def _hash_chunks(data: memoryview) -> Generator[None, None, tuple[str, list[str]]]:
+    """The digest of some bytes and those of their chunks, in one pass over the memory."""
+    import xxhash
+
+    whole = xxhash.xxh3_128()
+    parts = []
+    for start in range(0, len(data), CHUNK):
+        chunk = data[start : start + CHUNK]
+        parts.append(digest_of(chunk))
+        whole.update(chunk)
+        yield
+    return whole.hexdigest(), parts

@@ -1,8 +1,11 @@
-"""Writes a run from within the training process.
+"""Takes what is recorded off the script's hands.
 
-The script's threads only append to a queue; one background thread does all disk I/O. Its work is a generator of short
-steps, so it can be stopped between any two (before the script forks), continued by another thread, or be run to the end by
-whoever closes the run. A failure of any kind ends the recording, never the script.
+The script's threads only append to a queue; one background thread passes the items on to a *sink*: at first the run's files
+themselves (`sink.RunSink`), and from the first large snapshot on a process of low priority that has taken these over
+(`process_sink.ProcessSink`). If that process dies, the thread takes the files back and does again what was not yet settled.
+
+The thread's work is a generator of short steps, so it can be stopped between any two (before the script forks), continued by
+another thread, or be run to the end by whoever closes the run. A failure of any kind ends the recording, never the script.
 """
 
 from __future__ import annotations
@@ -18,15 +21,20 @@ from collections import deque
 
 from flor_trace.errors import StoreUnreadable
 from flor_trace.store import journal, layout, liveness
-from flor_trace.store.sink import RunSink
+from flor_trace.store.sink import RunSink, WriterGone
+from flor_trace.store.staging import SlotPool
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from typing import Any
 
-    # What waits: ("frame", "", bytes) | ("blob", digest, data) | ("source", digest, data) | ("commit", "", frame)
-    Item = tuple[str, str, bytes | memoryview]
+    from flor_trace.store.process_sink import ProcessSink
+    from flor_trace.store.staging import Slot
+    from flor_trace.store.standby import Standby
+
+    # See `sink`; besides, ("staged", number, slot, offset, size), ("release", slot) and ("populate", slot) name live slots.
+    Item = tuple[Any, ...]
 
 # Events reach the file at most this long after they happened.
 LINGER_SECONDS = 0.5
@@ -46,6 +54,7 @@ def create(
     tags: dict[str, str] | None = None,
     on_failure: Callable[[str], None] | None = None,
     backlog_limit: int = BACKLOG_LIMIT,
+    standby: Standby | None = None,
     **more: Any,
 ) -> RunWriter:
     """Begin a new run in a store.
@@ -56,6 +65,7 @@ def create(
         argv: the arguments that the script sees, without its own name.
         on_failure: called once, with one clause, when recording has to stop; possibly in the writer's thread.
         backlog_limit: how many waiting bytes `has_room` allows.
+        standby: the process that takes the writing over at the first staged buffer; None: the thread writes.
         more: further JSON values for the manifest.
 
     Raises:
@@ -77,7 +87,7 @@ def create(
         sink = RunSink(folder, manifest)
     except OSError as error:
         raise StoreUnreadable(f"cannot record into {store}: {error.strerror or error}") from error
-    return RunWriter(run_id, folder, sink, on_failure, backlog_limit)
+    return RunWriter(run_id, folder, sink, on_failure, backlog_limit, standby)
 
 
 class RunWriter:
@@ -91,6 +101,7 @@ class RunWriter:
         sink: RunSink,
         on_failure: Callable[[str], None] | None = None,
         backlog_limit: int = BACKLOG_LIMIT,
+        standby: Standby | None = None,
     ) -> None:
         self.run_id = run_id
         self.folder = folder
@@ -99,13 +110,19 @@ class RunWriter:
         self.backlog_limit = backlog_limit
         self.busy_seconds = 0.0
         self._began = time.monotonic()
-        self._sink = sink
+        self.slots = SlotPool(on_drop=lambda number: self._put(("forget", number), 0, urgent=True))
+        self._sink: RunSink | ProcessSink = sink
+        self._standby = standby
         self._on_failure = on_failure
         self._state = _OPEN
         self._ended = False
         self._known: set[str] = set()
         self._sources: set[tuple[str, str]] = set()
-        self._queue: deque[Item] = deque()
+        self._numbers = 0
+        self._resolved: list[tuple[int, str]] = []
+        self._queue: deque[tuple[int, Item]] = deque()
+        # Handed to the sink and not yet known to be done, with their sizes.
+        self._unsettled: deque[tuple[int, Item]] = deque()
         self._steps = self._work()
         self._native_id = 0
         self._make_locks()
@@ -120,9 +137,9 @@ class RunWriter:
         if kind == "end":
             self._ended = True
         record = {"kind": kind, "t": round(time.monotonic() - self._began, 6), **fields}
-        frame = self._encode(record)
+        frame = self._encode(record, journal.frame)
         if frame is not None:
-            self._put(("frame", "", frame), urgent=False)
+            self._put(("frame", frame), len(frame), urgent=False)
 
     def has_blob(self, digest: str) -> bool:
         """Whether these bytes were put before in this run."""
@@ -133,10 +150,42 @@ class RunWriter:
         if self._state != _OPEN or digest in self._known:
             return
         self._known.add(digest)
-        self._put(("blob", digest, memoryview(data).cast("B")), urgent=True)
+        view = memoryview(data).cast("B")
+        self._put(("blob", digest, view), len(view), urgent=True)
 
-    def commit_snapshot(self, record: dict[str, Any], digests: list[str]) -> None:
-        """Append a snapshot's commit record once all its blobs are durable."""
+    def put_staged(self, slot: Slot, offset: int, size: int) -> int:
+        """Store a part of a slot; returns the number that stands for its digest until that is known."""
+        self._numbers += 1
+        self._put(("staged", self._numbers, slot, offset, size), 0, urgent=False)
+        return self._numbers
+
+    def put_template(self, data: bytes, holes: list[tuple[int, int]]) -> int:
+        """Store bytes into which digests of earlier numbers are to be put, as (offset, number); returns a number too."""
+        self._numbers += 1
+        self._put(("template", self._numbers, data, holes), len(data), urgent=False)
+        return self._numbers
+
+    def release(self, slot: Slot) -> None:
+        """Everything that was staged in a slot has been put; it is free once that is stored."""
+        self._put(("release", slot), 0, urgent=True)
+
+    def populate(self, slot: Slot) -> None:
+        """Make a slot's pages exist in the background, and free it."""
+        self._put(("populate", slot), 0, urgent=True)
+
+    def take_resolved(self) -> list[tuple[int, str]]:
+        """The digests that numbers of staged buffers have turned out to be, of snapshots committed since the last call."""
+        with self._lock:
+            self._settle()
+            found, self._resolved = self._resolved, []
+        self._known.update(digest for _, digest in found)
+        return found
+
+    def commit_snapshot(
+        self, record: dict[str, Any], digests: list[str], numbers: list[int] | None = None, graph: int = 0
+    ) -> None:
+        """Append a snapshot's commit record once all its blobs are durable: those with these digests, and those that these numbers
+        stand for. `graph`: the number of the template that is the snapshot's graph, unless the record names it."""
         if self._state != _OPEN:
             return
         unknown = [digest for digest in digests if digest not in self._known]
@@ -144,9 +193,9 @@ class RunWriter:
             self._fail(f"a snapshot refers to {len(unknown)} blobs that were never stored, such as {unknown[0]}")
             return
         entry = {"kind": "snapshot", "t": round(time.monotonic() - self._began, 6)}
-        frame = self._encode({**entry, **record, "kind": "snapshot", "blobs": digests})
-        if frame is not None:
-            self._put(("commit", "", frame), urgent=True)
+        payload = self._encode({**entry, **record}, journal.payload_of)
+        if payload is not None:
+            self._put(("commit", payload, digests, numbers or [], graph), len(payload), urgent=True)
 
     def source(self, path: str, data: bytes) -> str:
         """Store a source file; returns its digest."""
@@ -157,7 +206,7 @@ class RunWriter:
             stored = any(digest == known for _, known in self._sources)
             self._sources.add((path, digest))
             if not stored:
-                self._put(("source", digest, data), urgent=False)
+                self._put(("source", digest, data), len(data), urgent=False)
             self.event("source", path=path, digest=digest, size=len(data))
         return digest
 
@@ -168,21 +217,25 @@ class RunWriter:
 
     @property
     def backlog_bytes(self) -> int:
-        """How many bytes wait to be written."""
-        if self._queued and not self._driver.locked():
+        """How many bytes wait to be written, those in slots not counted."""
+        with self._lock:
+            self._settle()
+        if (self._queued or self._sink.gone) and not self._driver.locked():
             self.wake()
         return self._queued
 
     def wake(self) -> None:
         """Go on writing after a fork. Every other method does so too; a caller that uses none for long calls this one."""
         with self._lock:
-            if self._queued:
+            if self._queue or self._unsettled:
                 self._wake.put(True)
                 self._start()
 
     @property
     def committed(self) -> int:
         """How many snapshots are durable."""
+        with self._lock:
+            self._settle()
         return self._sink.committed
 
     @property
@@ -194,7 +247,7 @@ class RunWriter:
         """Return once everything put so far is durable (or recording has failed)."""
         if self._state == _OPEN and self._hold():
             try:
-                self._drain(self._sink.sync)
+                self._drain(("sync",))
             finally:
                 self._release()
             self.wake()
@@ -212,29 +265,31 @@ class RunWriter:
             self.event("end", status=status, seconds=time.monotonic() - self._began)
         held = self._hold()
         try:
-            self._drain(self._sink.finish)
+            self._drain(("finish",))
         finally:
             self._state = _CLOSED
             self._sink.close()
+            if self._standby is not None:
+                self._standby.dismiss()
+            self.slots.clear()
             if held:
                 self._release()
 
     # -- the queue ------------------------------------------------------------------------------------------------------
 
-    def _encode(self, record: dict[str, Any]) -> bytes | None:
+    def _encode(self, record: dict[str, Any], encode: Callable[[dict[str, Any]], bytes]) -> bytes | None:
         try:
-            return journal.frame(record)
+            return encode(record)
         except (TypeError, ValueError, RecursionError) as error:
             self._fail(f"a {record['kind']} record cannot be written: {error}")
             return None
 
-    def _put(self, item: Item, *, urgent: bool) -> None:
-        size = len(item[2])
+    def _put(self, item: Item, size: int, *, urgent: bool) -> None:
         with self._lock:
             if self._state != _OPEN:
                 return
             was_empty = not self._queue
-            self._queue.append(item)
+            self._queue.append((size, item))
             self._queued += size
             overrun = self._queued > 4 * self.backlog_limit
             if urgent or was_empty or self._queued > _FRAMES_AT_ONCE:
@@ -245,38 +300,97 @@ class RunWriter:
             self._fail(f"the disk is too slow: {self._queued >> 20} MiB wait to be written")
 
     def _take(self) -> Item | None:
+        """The next item, which counts as unsettled from now on."""
         with self._lock:
+            self._settle()
             if not self._queue:
                 return None
-            item = self._queue.popleft()
-            if item[0] != "frame":
-                return item
-            frames = [item[2]]
-            size = len(item[2])
-            while self._queue and self._queue[0][0] == "frame" and size < _FRAMES_AT_ONCE:
-                frames.append(self._queue.popleft()[2])
-                size += len(frames[-1])
-            return ("frame", "", b"".join(frames))
+            size, item = self._queue.popleft()
+            if item[0] == "frame":
+                frames = [item[1]]
+                while self._queue and self._queue[0][1][0] == "frame" and size < _FRAMES_AT_ONCE:
+                    more, (_, frame) = self._queue.popleft()
+                    frames.append(frame)
+                    size += more
+                item = ("frame", b"".join(frames))
+            if item[0] != "populate":
+                self._unsettled.append((size, item))
+            return item
 
     def _work(self) -> Generator[bool, None, None]:
         """Do what the queue says, for ever, in short steps; yields whether there is more to do."""
         while True:
+            if self._sink.gone:
+                yield from self._take_over()
             item = self._take()
             if item is None:
                 yield False
                 continue
-            what, digest, data = item
-            if what == "frame":
-                self._sink.frames(bytes(data))
-            elif what == "source":
-                self._sink.source(digest, bytes(data))
-            else:
-                for _ in self._sink.blob(digest, memoryview(data)) if what == "blob" else self._sink.commit(bytes(data)):
+            if item[0] == "populate":
+                for _ in item[1].populate():
                     yield True
-            with self._lock:
-                self._queued -= len(data)
-            del item, data
+                self.slots.release(item[1])
+                continue
+            if item[0] == "staged" and self._standby is not None:
+                self._hand_over()
+            yield from self._perform(item)
+            del item
             yield True
+
+    def _perform(self, item: Item) -> Generator[bool, None, None]:
+        try:
+            for _ in self._sink.perform(item):
+                yield True
+        except WriterGone:
+            return  # the item is unsettled, and done again by the files' next owner
+        with self._lock:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Forget the items that are done; called under the lock."""
+        for _ in range(self._sink.settled()):
+            if not self._unsettled:
+                break  # recording has failed meanwhile
+            size, item = self._unsettled.popleft()
+            self._queued -= size
+            if item[0] == "release":
+                self.slots.release(item[1])
+        self._resolved += self._sink.take_resolved()
+        if self._sink.failure is not None:
+            self._fail(self._sink.failure)
+        elif self._sink.gone and self._wake.empty():
+            self._wake.put(True)  # the thread, which may sleep, takes the files over
+
+    # -- who owns the files -----------------------------------------------------------------------------------------------
+
+    def _hand_over(self) -> None:
+        """Let the process on standby write from now on; if there is none any more, the thread goes on itself."""
+        standby, self._standby = self._standby, None
+        assert standby is not None
+        assert isinstance(self._sink, RunSink)
+        from flor_trace.store.process_sink import ProcessSink
+
+        self._sink.sync()  # so that the other need not know what is not durable yet
+        sink = ProcessSink(standby, self.folder, self._sink.committed, self._sink.stored_bytes)
+        if sink.gone:
+            return
+        # What has been taken from the queue last is not done yet, and the new sink's to do.
+        self._sink.close()
+        with self._lock:
+            self._resolved += self._sink.take_resolved()
+            self._sink = sink
+
+    def _take_over(self) -> Generator[bool, None, None]:
+        """The writer's process is gone: go on as before there was one, and do again what it may not have done."""
+        gone = self._sink
+        gone.close()
+        if self._state != _OPEN:
+            return
+        with self._lock:
+            self._sink = RunSink.resume(self.folder, gone.journal_size, gone.digests)
+            again = [item for _, item in self._unsettled]
+        for item in again:
+            yield from self._perform(item)
 
     # -- the thread -----------------------------------------------------------------------------------------------------
 
@@ -311,7 +425,7 @@ class RunWriter:
                 if not more and not self._holds:
                     self._sleep()
         except Exception as error:
-            self._fail(_reason(error))
+            self._fail(reason_of(error))
         finally:
             if self.failed is not None:
                 self._sink.stop(self.failed)
@@ -346,15 +460,17 @@ class RunWriter:
         with self._lock:
             self._holds -= 1
 
-    def _drain(self, then: Callable[[], None]) -> None:
-        """Run all steps here; called by whoever holds the thread."""
+    def _drain(self, last: Item) -> None:
+        """Run all steps here, with a last item, until everything is done; called by whoever holds the thread."""
         try:
             if self._state == _OPEN:
-                while next(self._steps):
-                    pass
-                then()
+                with self._lock:
+                    self._queue.append((0, last))
+                while next(self._steps) or (self._unsettled and self._state == _OPEN):
+                    if not self._queue:
+                        self._sink.wait()
         except Exception as error:
-            self._fail(_reason(error))
+            self._fail(reason_of(error))
         if self.failed is not None:
             self._sink.stop(self.failed)
 
@@ -365,6 +481,7 @@ class RunWriter:
             self._state = _FAILED
             self.failed = reason
             self._queue.clear()
+            self._unsettled.clear()
             self._queued = 0
         self._wake.put(True)
         if self._driver.acquire(blocking=False):
@@ -400,15 +517,20 @@ class RunWriter:
         closed = self._state == _CLOSED
         self._state = _IN_CHILD
         self._queue.clear()
+        self._unsettled.clear()
         self._steps.close()
         self._make_locks()
         if not closed:
             self._sink.close()
+            if self._standby is not None:
+                self._standby.dismiss()
+            self.slots.clear()
 
     _forking = False
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """A failure in one clause."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror[0].lower() + error.strerror[1:]
     return f"{type(error).__name__}: {error}"

@@ -17,10 +17,12 @@ from flor_trace.errors import EnvironmentMismatch, ReplayFailed, RunNotFound, So
 from flor_trace.replay.coordinator import Coordinator, Outcome
 from flor_trace.replay.diff import RunDiff, diff_run
 from flor_trace.replay.engines.local import LocalEngine
+from flor_trace.replay.estimate import measured
 from flor_trace.replay.history import History
 from flor_trace.replay.merge import Merger, as_json, as_text
 from flor_trace.replay.plan import Plan, Probe, make_plan
-from flor_trace.replay.report import Report, describe_plan, describe_report
+from flor_trace.replay.report import Report, describe_report
+from flor_trace.replay.table import describe_plan
 from flor_trace.runtime import inputs
 from flor_trace.store.reader import Run, find_run, open_run
 
@@ -43,7 +45,7 @@ def replay(options: ReplayOptions) -> int:
     diff = _compare_sources(run, options)
     history = History.read(run)
     _check_replayable(run, history)
-    plan = _plan(history, diff, options)
+    plan = _plan(run, history, diff, options)
     if options.dry_run:
         print(json.dumps(plan.as_json(), indent=1) if options.json else describe_plan(plan, history, diff))
         return EXACT_STATUS
@@ -148,7 +150,7 @@ def _check_replayable(run: Run, history: History) -> None:
         raise UsageError(f"run {run.id} ended before its first snapshot: there is nothing to replay yet")
 
 
-def _plan(history: History, diff: RunDiff, options: ReplayOptions) -> Plan:
+def _plan(run: Run, history: History, diff: RunDiff, options: ReplayOptions) -> Plan:
     probes = [
         Probe(statement.function, tuple(statement.enclosing_loops), frozenset(statement.carried) | leftovers)
         for (_, statement), leftovers in zip(diff.hindsight, _read_behind(diff), strict=True)
@@ -158,7 +160,8 @@ def _plan(history: History, diff: RunDiff, options: ReplayOptions) -> Plan:
         first, last = options.iterations
         iterations = (first or 0, last)
     workers = options.workers or os.cpu_count() or 1
-    return make_plan(history, probes, workers, iterations, options.init)
+    largest = sorted(((entry[0], entry[3]) for entry in run.index.values()), key=lambda blob: -blob[1])
+    return make_plan(history, probes, workers, iterations, options.init, measured(run.blob, largest))
 
 
 def _read_behind(diff: RunDiff) -> list[frozenset[str]]:

@@ -14,6 +14,7 @@ from flor_trace.replay.avoid import Avoided
 from flor_trace.replay.engines import Engine, WorkerHandle
 from flor_trace.replay.link import Inbox
 from flor_trace.replay.plan import PROLOGUE, Plan
+from flor_trace.replay.table import describe_unit
 from flor_trace.runtime.position import Boundary
 
 
@@ -235,13 +236,7 @@ class Coordinator:
         )
 
     def _describe(self, index: int) -> str:
-        unit = self._plan.units[index]
-        if unit.kind == PROLOGUE:
-            return "the prologue"
-        loop = self._plan.partitions[unit.partition][0]
-        if unit.kind == "after":
-            return f"what follows {loop}"
-        return f"iterations {unit.start}..{'' if unit.end is None else unit.end - 1} of {loop}"
+        return describe_unit(self._plan.units[index], self._plan)
 
 
 def _traceback(text: str) -> str:

@@ -1,4 +1,4 @@
-"""The verdict of a replay, and plans and verdicts in words."""
+"""The verdict of a replay, and how it is told."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from typing import Any
 
 from flor_trace.replay.coordinator import Outcome
 from flor_trace.replay.diff import RunDiff
-from flor_trace.replay.history import History
 from flor_trace.replay.merge import OutputVerdict
-from flor_trace.replay.plan import PROLOGUE, SEGMENT, Plan
 from flor_trace.replay.restorer import DIVERGED, EXACT, TOLERANCE
 
 
@@ -19,7 +17,7 @@ class Report:
 
     Attributes:
         verdict: "exact", "tolerance" or "diverged".
-        checks: how many snapshots were compared with the live state.
+        checks: how many snapshots were compared with the live state; passed: how many were not, to save time.
         largest: the largest numeric difference, within tolerance.
         first: the first divergence, for the user.
         mismatches: in what this machine differs from the recording one: bits may differ, so that "exact" is not said.
@@ -31,6 +29,7 @@ class Report:
     compared_lines: int
     clock_lines: int
     repeated_warnings: int = 0
+    passed: int = 0
     largest: float = 0.0
     first: str = ""
     hindsight: list[str] = field(default_factory=list)
@@ -60,6 +59,7 @@ class Report:
             compared_lines=output.compared,
             clock_lines=output.clock_lines,
             repeated_warnings=output.repeated_warnings,
+            passed=outcome.passed,
             largest=max((c["largest"] for c in outcome.checks), default=0.0),
             first=first,
             hindsight=list(dict.fromkeys(f"{diff.paths[module]}:{s.lineno}" for module, s in diff.hindsight)),
@@ -81,6 +81,8 @@ def describe_report(report: Report) -> str:
         checked += f", {report.clock_lines} of them with the clock set apart"
     if report.repeated_warnings:
         checked += f", {report.repeated_warnings} warnings not counted that a worker has shown again"
+    if report.passed:
+        checked += f", {report.passed} snapshots passed without a check to save time"
     lines = [*report.notes]
     if report.failures:
         lines.append(f"replay incomplete; what was replayed is {report.verdict} ({checked})")
@@ -96,30 +98,3 @@ def describe_report(report: Report) -> str:
             where = ", ".join(report.hindsight)
             lines.append(f"if the recording replays exactly without them, these changed the state or its course: {where}")
     return "\nflor_trace: ".join(lines)
-
-
-def describe_plan(plan: Plan, history: History, diff: RunDiff) -> str:
-    """The plan as a table."""
-    lines = [
-        f"{len(diff.hindsight)} hindsight statements, {plan.workers} workers, about {plan.seconds:.1f} s",
-    ]
-    for module, statement in diff.hindsight:
-        lines.append(f"  {diff.paths[module]}:{statement.lineno}  {statement.text.strip().splitlines()[0]}")
-    for unit in plan.units:
-        if unit.kind == PROLOGUE:
-            what = "prologue"
-        else:
-            loop, entry = plan.partitions[unit.partition]
-            what = f"{loop} (entry {entry})"
-            what = f"after {what}" if unit.kind != SEGMENT else f"{what}, iterations {unit.start}.."
-            if unit.kind == SEGMENT:
-                end = unit.end if unit.end is not None else history.activations[(loop, entry)].iterations
-                what += str(end - 1)
-        lines.append(f"{unit.index:4d}  {what:60s} {unit.seconds:8.2f} s")
-    skipped = sorted(
-        {a.loop for a in history.activations.values() if history.skippable(a.key) and a.loop not in plan.probed}
-    )
-    if not plan.run_all and skipped:
-        lines.append("skipped where possible: " + ", ".join(skipped))
-    lines.extend(plan.notes)
-    return "\n".join(lines)

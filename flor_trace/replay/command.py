@@ -7,24 +7,31 @@ import json
 import os
 import pickle
 import re
+import shutil
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from flor_trace.config import ReplayOptions
 from flor_trace.errors import EnvironmentMismatch, ReplayFailed, RunNotFound, SourceChanged, UsageError
+from flor_trace.replay.causes import Divergence, find_causes
 from flor_trace.replay.coordinator import Coordinator, Outcome
 from flor_trace.replay.diff import RunDiff, diff_run
 from flor_trace.replay.engines.local import LocalEngine
 from flor_trace.replay.estimate import measured
 from flor_trace.replay.history import History
+from flor_trace.replay.kept import header
 from flor_trace.replay.merge import Merger, as_json, as_text
-from flor_trace.replay.plan import Plan, Probe, make_plan
+from flor_trace.replay.plan import SEGMENT, Plan, Probe, Unit, make_plan
 from flor_trace.replay.report import Report, describe_report
 from flor_trace.replay.table import describe_plan
 from flor_trace.runtime import inputs
+from flor_trace.runtime.position import Boundary
+from flor_trace.store.layout import JOURNAL
 from flor_trace.store.reader import Run, find_run, open_run
+from flor_trace.store.replays import ReplayWriter
 
 EXACT_STATUS = 0
 DIVERGED_STATUS = 3
@@ -198,22 +205,49 @@ def _execute(run: Run, history: History, diff: RunDiff, plan: Plan, options: Rep
         environment["PYTHONHASHSEED"] = str(manifest["hash_seed"])
     engine = LocalEngine(folder, manifest["cwd"], environment, manifest["interpreter_flags"])
     emit = as_json(sys.stdout) if options.json else as_text(sys.stdout, sys.stderr)
-    recorded = list(run.events("output"))
-    merger = Merger(plan, recorded, _replaced_lines(diff).__contains__, options.show == "all", _renumbering(diff), emit)
+    keeper = ReplayWriter(str(folder), header(run.id, diff))
+    merger = Merger(
+        plan, run, _replaced_lines(diff).__contains__, options.show == "all", _renumbering(diff), emit,
+        partial(_first_output, history, plan), keeper,
+    )  # fmt: skip
     coordinator = Coordinator(plan, engine, folder, spec, history.status, merger.completed)
     try:
         outcome = coordinator.run()
+        merger.rest(outcome)
     except KeyboardInterrupt:
         raise ReplayFailed(f"interrupted; what was produced so far is above and in {folder}") from None
-    merger.rest(outcome)
-    report = Report.of(outcome, merger.verdict, diff)
-    report.causes += changed if report.verdict == "diverged" else []
+    else:
+        report = Report.of(outcome, merger.verdict, diff)
+        keeper.end({"verdict": report.verdict, "complete": not outcome.failures and options.iterations is None})
+    finally:
+        keeper.close()
+    if report.verdict == "diverged" and not report.failures:
+        report.causes = find_causes(Divergence(run, history, plan, report, report.unit or 0, changed), _say)
     (folder / "report.json").write_text(json.dumps(report.as_json()))
+    if not outcome.failures:
+        _clear(folder)
     if options.json:
         print(json.dumps({"report": report.as_json()}))
     _say(describe_report(report))
     _fail_if_failed(outcome)
     return DIVERGED_STATUS if report.verdict == "diverged" else EXACT_STATUS
+
+
+def _first_output(history: History, plan: Plan, unit: Unit) -> int:
+    """The number of the first recorded output record of a unit, -1 if that is unknown."""
+    if unit.outputs[0] >= 0 or unit.kind != SEGMENT:
+        return unit.outputs[0]
+    ref = history.snapshots.get(Boundary(*plan.partitions[unit.partition], unit.start))
+    return -1 if ref is None else ref.outputs
+
+
+def _clear(folder: Path) -> None:
+    """Leave of a replay what it found, and not what its workers needed: scratch folders hold all that the script wrote."""
+    for entry in folder.iterdir():
+        if entry.is_dir():
+            shutil.rmtree(entry)
+        elif entry.name not in (JOURNAL, "report.json"):
+            entry.unlink()
 
 
 def _allowed(options: ReplayOptions) -> list[str]:

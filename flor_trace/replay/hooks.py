@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from flor_trace.replay.diff import RunDiff, annotate
@@ -22,21 +22,30 @@ class ReplayHooks:
         probes: makes the live probes.
         diff: recorded against present source, by module.
         hindsight: makes the probe of a hindsight statement from its module and index there.
+        sources: the recorded sources, by module, to be run in the place of today's.
     """
 
     def __init__(
-        self, runtime: Runtime, probes: ProbeFactory, diff: RunDiff, hindsight: Callable[[str, int], object]
+        self,
+        runtime: Runtime,
+        probes: ProbeFactory,
+        diff: RunDiff,
+        hindsight: Callable[[str, int], object],
+        sources: Mapping[str, bytes] | None = None,
     ) -> None:
         self._runtime = runtime
         self._probes = probes
         self._diff = diff
         self._hindsight = hindsight
+        self._recorded = sources or {}
 
     def annotate(self, tree: ast.Module, module: str, filename: str, source: bytes) -> bool:
         """Mark hindsight statements and name the loops as they were recorded."""
         difference = self._diff.modules.get(module)
         if difference is None:
             return False
+        if module in self._recorded:
+            tree.body[:] = ast.parse(self._recorded[module]).body
         annotate(tree, difference)
         return True
 

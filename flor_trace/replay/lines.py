@@ -7,7 +7,7 @@ the same, because a loss hidden by a mask would be a divergence not reported.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 _NUMBER = r"[-+]?(?:\d[\d,]*\.?\d*|\.\d+)(?:e[-+]?\d+)?"
@@ -44,6 +44,10 @@ _MASKS = [
     (re.compile(rf"(?<![\w.]){_NUMBER} ?{_UNIT}(?! ?/)"), "<duration>"),
     (re.compile(r"\b0x[0-9a-f]{6,16}\b"), "<address>"),
 ]  # fmt: skip
+MOVE_UP = "\x1b[A"
+"""Moves the cursor up one line."""
+_LONGEST_LINE = 1 << 16
+_MOST_KEPT = 100
 _SPACES = re.compile(r" +")
 # A bar of tqdm, with or without a total: `loss:  30%|███   | 3/10 [00:03<00:10,  3.2it/s, acc=0.5]`.
 _BAR = re.compile(r"^.*?(?:\d+%\|.*?\| *[\d.kMG]+/[\d.kMG]+|\d+[a-zA-Z ]*) \[[\d:?]+(?:<[\d:?]+)?,[^\]]*\]")
@@ -66,8 +70,10 @@ class OutputComparison:
 
     exact: int = 0
     """How many lines are equal."""
+    clock_count: int = 0
+    """How many lines are equal but for times, rates, dates, progress bars and addresses."""
     clock_dependent: list[LinePair] = field(default_factory=list)
-    """Lines that are equal but for times, rates, dates, progress bars and addresses."""
+    """The first ones of them."""
     first_difference: LinePair | None = None
 
     @property
@@ -76,15 +82,48 @@ class OutputComparison:
         return self.first_difference is None
 
 
-def compare_output(recorded: Sequence[str], replayed: Sequence[str]) -> OutputComparison:
+def split_lines(texts: Iterable[str]) -> Iterator[str]:
+    """The lines of a text that comes in pieces, with their ends, one at a time.
+
+    `str.splitlines` would split at carriage returns and form feeds too. A line that gets very long (a progress bar, redrawn a
+    million times) is cut at a carriage return, so that it need not be held whole; where depends on its text alone.
+    """
+    held: list[str] = []
+    length = 0
+    for text in texts:
+        start = 0
+        while start < len(text):
+            end = text.find("\n", start) + 1
+            if length + (end or len(text)) - start > _LONGEST_LINE:
+                # The first carriage return beyond the limit, however the text was cut into pieces.
+                cut = text.find("\r", max(start, start + _LONGEST_LINE - length), end or len(text)) + 1
+                end = cut or end
+            piece = text[start : end or len(text)]
+            held.append(piece)
+            length += len(piece)
+            start += len(piece)
+            if end:
+                yield "".join(held)
+                held, length = [], 0
+    if held:
+        yield "".join(held)
+
+
+def compare_output(recorded: Iterable[str], replayed: Iterable[str], nested: bool | None = None) -> OutputComparison:
     """Compare two outputs line by line, up to the first line that differs by more than the clock.
 
     How often a progress bar is redrawn depends on the clock, so lines that hold nothing else are not paired.
+
+    Args:
+        recorded, replayed: the lines, as `split_lines` makes them.
+        nested: whether either output has nested bars, which move the cursor with line feeds and back with `MOVE_UP`; None: the
+            lines are looked through for that first, and so must all be held.
     """
-    # Nested bars move the cursor with line feeds and back with this sequence.
-    nested = any("\x1b[A" in line for lines in (recorded, replayed) for line in lines)
+    if nested is None:
+        recorded, replayed = list(recorded), list(replayed)
+        nested = any(MOVE_UP in line for lines in (recorded, replayed) for line in lines)
     old, new = _Reader(recorded), _Reader(replayed)
-    exact = 0
+    exact = count = 0
     clock: list[LinePair] = []
     while True:
         if old.text is not None and old.text == new.text:
@@ -95,17 +134,21 @@ def compare_output(recorded: Sequence[str], replayed: Sequence[str]) -> OutputCo
         bars = False
         for reader in (old, new):
             if reader.text is not None and (is_only_progress(reader.text) or (nested and not reader.text.strip())):
-                clock.append(_pair(old if reader is old else None, new if reader is new else None))
+                count += 1
+                if count <= _MOST_KEPT:
+                    clock.append(_pair(old if reader is old else None, new if reader is new else None))
                 reader.advance()
                 bars = True
         if bars:
             continue
         if old.text is None and new.text is None:
-            return OutputComparison(exact, clock)
+            return OutputComparison(exact, count, clock)
         pair = _pair(old, new)
         if old.text is None or new.text is None or mask(old.text) != mask(new.text):
-            return OutputComparison(exact, clock, pair)
-        clock.append(pair)
+            return OutputComparison(exact, count, clock, pair)
+        count += 1
+        if count <= _MOST_KEPT:
+            clock.append(pair)
         old.advance()
         new.advance()
 
@@ -123,7 +166,7 @@ def is_only_progress(line: str) -> bool:
     """Whether a line, or a piece of one that ends in a carriage return, shows nothing but a progress bar."""
     if not line.strip():
         return "\r" in line.removesuffix("\r\n")  # a bar was wiped out
-    drawn = "\r" in line.strip("\r\n") or "\x1b[A" in line or _BAR.search(line) is not None
+    drawn = "\r" in line.strip("\r\n") or MOVE_UP in line or _BAR.search(line) is not None
     return drawn and not _without_progress(line)
 
 
@@ -138,18 +181,16 @@ def _without_progress(line: str) -> str:
 
 
 class _Reader:
-    """A place in a list of lines."""
+    """A place in lines that come one at a time."""
 
-    def __init__(self, lines: Sequence[str]) -> None:
-        self._lines = lines
+    def __init__(self, lines: Iterable[str]) -> None:
+        self._lines = iter(lines)
         self.index = 0
-
-    @property
-    def text(self) -> str | None:
-        return self._lines[self.index] if self.index < len(self._lines) else None
+        self.text = next(self._lines, None)
 
     def advance(self) -> None:
         self.index += 1
+        self.text = next(self._lines, None)
 
 
 def _pair(old: _Reader | None, new: _Reader | None) -> LinePair:

@@ -4,12 +4,27 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 # What `warnings.formatwarning` makes: `file:line: Category: message`, more lines of the message, the source line indented.
 _HEAD = re.compile(r"\S.*:\d+: [A-Za-z_][\w.]*: ")
 _LONGEST_MESSAGE = 30
+
+
+class KnownWarnings:
+    """The warnings in recorded output that has been passed: each with all its lines, by the first one."""
+
+    def __init__(self) -> None:
+        self.blocks: dict[str, list[str]] = {}
+
+    def learn(self, records: Iterable[Mapping[str, Any]]) -> None:
+        """Pass over recorded output."""
+        for text in _stderr_texts(records):
+            lines = text.splitlines(keepends=True)
+            for number, line in enumerate(lines):
+                if _HEAD.match(line):
+                    self.blocks.setdefault(line, _block(lines[number : number + _LONGEST_MESSAGE]))
 
 
 class Repeats:
@@ -19,16 +34,17 @@ class Repeats:
 
     Args:
         expected: the recorded output records of the stretch.
-        before: those of all that precedes the stretch, and of the loops that were skipped in it.
+        before: those of what precedes the stretch, and of the loops that were skipped in it; or what was learnt from them.
     """
 
-    def __init__(self, expected: Iterable[Mapping[str, Any]], before: Iterable[Mapping[str, Any]]) -> None:
-        self._due = Counter(line for line in _stderr_lines(expected) if _HEAD.match(line))
-        self._known: dict[str, list[str]] = {}
-        lines = _stderr_lines(before)
-        for number, line in enumerate(lines):
-            if _HEAD.match(line):
-                self._known.setdefault(line, _block(lines[number : number + _LONGEST_MESSAGE]))
+    def __init__(self, expected: Iterable[Mapping[str, Any]], before: Iterable[Mapping[str, Any]] | KnownWarnings) -> None:
+        lines = (line for text in _stderr_texts(expected) for line in text.splitlines(keepends=True))
+        self._due = Counter(line for line in lines if _HEAD.match(line))
+        if not isinstance(before, KnownWarnings):
+            known = KnownWarnings()
+            known.learn(before)
+            before = known
+        self._known = before.blocks
         self.dropped = 0
 
     def drop(self, text: str, as_recorded: Callable[[str], str]) -> str:
@@ -52,8 +68,9 @@ class Repeats:
         return "".join(kept)
 
 
-def _stderr_lines(records: Iterable[Mapping[str, Any]]) -> list[str]:
-    return "".join(r["text"] for r in records if r["stream"] == "stderr").splitlines(keepends=True)
+def _stderr_texts(records: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    # A warning is written, and so recorded, in one piece.
+    return (record["text"] for record in records if record["stream"] == "stderr")
 
 
 def _block(lines: list[str]) -> list[str]:

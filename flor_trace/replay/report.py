@@ -20,6 +20,7 @@ class Report:
         checks: how many snapshots were compared with the live state; passed: how many were not, to save time.
         largest: the largest numeric difference, within tolerance.
         first: the first divergence, for the user.
+        unit: the index of the unit that it was found in.
         mismatches: in what this machine differs from the recording one: bits may differ, so that "exact" is not said.
         causes: of a divergence, the likeliest first, as far as could be found out (see `replay.causes`).
     """
@@ -32,6 +33,7 @@ class Report:
     passed: int = 0
     largest: float = 0.0
     first: str = ""
+    unit: int | None = None
     hindsight: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
@@ -41,15 +43,17 @@ class Report:
     @classmethod
     def of(cls, outcome: Outcome, output: OutputVerdict, diff: RunDiff) -> Report:
         """Sum up checks and output."""
-        verdict, first = EXACT, ""
+        verdict, first, unit = EXACT, "", None
         for check in sorted(outcome.checks, key=lambda c: -1 if c["unit"] is None else c["unit"]):
             if check["verdict"] == DIVERGED:
                 verdict = DIVERGED
+                unit = (check["unit"] or 0) if not first else unit
                 first = first or f"at {check['at']}: {'; '.join(check['differences'][:2])}"
             elif check["verdict"] == TOLERANCE and verdict == EXACT:
                 verdict = TOLERANCE
         if output.differences:
             verdict = DIVERGED
+            unit = output.unit if not first else unit
             first = first or f"in the output: {output.differences[0]}"
         if verdict == EXACT and outcome.mismatches:
             verdict = TOLERANCE
@@ -62,11 +66,11 @@ class Report:
             passed=outcome.passed,
             largest=max((c["largest"] for c in outcome.checks), default=0.0),
             first=first,
+            unit=unit,
             hindsight=list(dict.fromkeys(f"{diff.paths[module]}:{s.lineno}" for module, s in diff.hindsight)),
             notes=outcome.notes,
             failures=outcome.failures,
             mismatches=outcome.mismatches,
-            causes=list(outcome.mismatches) if verdict == DIVERGED else [],
         )
 
     def as_json(self) -> dict[str, Any]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from flor_trace.replay.lines import MOVE_UP
 from flor_trace.runtime.output import Joiner
 from flor_trace.store.files import move_up
 
@@ -46,9 +48,41 @@ class TranscriptWriter:
         self._file.write(json.dumps(record) + "\n")
 
 
-def read_transcript(path: Path, start: int, end: int) -> Iterator[dict[str, Any]]:
-    """The records between two positions of a worker's file."""
+def read_transcript(path: Path, start: int, end: int, stream: str | None = None) -> Iterator[dict[str, Any]]:
+    """The records between two positions of a worker's file; with `stream` only what was written to that one."""
+    beginning = f'{{"stream": "{stream}"'.encode() if stream is not None else b""
+    for line in _lines(path, start, end):
+        if line.startswith(beginning):
+            yield json.loads(line)
+
+
+@dataclass
+class Survey:
+    """What must be known of a stretch before it is read: which recorded records were skipped, and whether the cursor moves up."""
+
+    skipped: list[tuple[int, int]]
+    nested: bool
+
+
+def survey(path: Path, start: int, end: int) -> Survey:
+    """Look through a stretch of a worker's file."""
+    found = Survey([], False)
+    for line in _lines(path, start, end):
+        if line.startswith(b'{"skip"'):
+            first, last = json.loads(line)["skip"]
+            found.skipped.append((first, last))
+        found.nested = found.nested or _MOVES_UP in line
+    return found
+
+
+_MOVES_UP = json.dumps(MOVE_UP).strip('"').encode()
+
+
+def _lines(path: Path, start: int, end: int) -> Iterator[bytes]:
     with path.open("rb") as file:
         file.seek(start)
-        while file.tell() < end:
-            yield json.loads(file.readline())
+        at = start
+        while at < end:
+            line = file.readline()
+            at += len(line)
+            yield line

@@ -91,7 +91,7 @@ class Worker:
         self._machine.prepare()
         self._install_files({})
         probes = ProbeFactory(self._runtime, self._sources.clock, self._history.demoted)
-        hooks = ReplayHooks(self._runtime, probes, self._diff, self._hindsight)
+        hooks = ReplayHooks(self._runtime, probes, self._diff, self._hindsight, self._recorded_sources())
         importer = Importer(Compiler(hooks, Policy(manifest["instrument"]), CodeCache(None)))
         recorded = {event["library"]: event["value"] for event in self._run.events("initial_rng")}
         for library, value in recorded.items():
@@ -107,8 +107,25 @@ class Worker:
         guard.install(self._overlay)
         self._restrict()
         self._runtime.driver = RoomyDriver(self._runtime, self._session)
+        if self._spec.get("witness"):
+            self._watch(importer)
         target = Target(manifest["target_kind"], manifest["target"], manifest["args"], self._spec["substitute"])
         run_target(target, hooks, importer=importer, finish=self._session.finish)
+
+    def _recorded_sources(self) -> dict[str, bytes]:
+        """What is to be run in the place of today's sources."""
+        if not self._spec.get("recorded_sources"):
+            return {}
+        return {event["name"]: self._run.source(event["source"]) for event in self._run.events("module")}
+
+    def _watch(self, importer: Importer) -> None:
+        """Tell at the end what was seen that may give another result another time."""
+        from flor_trace.runtime.witness import Witness
+
+        witness = Witness()
+        importer.on_import("torch", witness.torch_imported)
+        self._session.at_end = lambda: self._link.tell("seen", seen=witness.as_json())
+        witness.start()
 
     def _restrict(self) -> None:
         """Let the kernel refuse what gets around the guard: native code, and other programs."""

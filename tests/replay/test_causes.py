@@ -1,0 +1,206 @@
+"""A divergence is explained by its cause: each script here has one, and it must be named."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flor_trace.replay.causes import suspected
+from flor_trace.runtime import inputs
+from flor_trace.runtime.nondeterminism import why_nondeterministic
+
+ROOT = Path(__file__).resolve().parents[2]
+ENTROPY = """\
+import ctypes
+def native():
+    buffer = ctypes.create_string_buffer(4)
+    ctypes.CDLL(None).getrandom(buffer, 4, 0)
+    return int.from_bytes(buffer.raw, "little")
+total = 0
+for epoch in range(3):
+    for step in range(2):
+        total += native()
+    print("epoch", epoch)
+"""
+DEVICE = """\
+import random
+import library
+total = 0.0
+for epoch in range(3):
+    for step in range(2):
+        total += library.draw()
+    print("epoch", epoch)
+"""
+LIBRARY = """\
+def draw():
+    with open("/dev/urandom", "rb") as device:
+        return int.from_bytes(device.read(4), "little")
+"""
+DATA = """\
+from pathlib import Path
+numbers = [int(word) for word in Path("data.txt").read_text().split()]
+total = 0
+for epoch in range(3):
+    for number in numbers:
+        total += number
+    print("epoch", epoch)
+"""
+CLOCK = """\
+import os, time
+total = 0
+for epoch in range(3):
+    for step in range(2):
+        total += 1
+        if os.path.getsize("switch") > 3:
+            total += time.time() > 0
+    print("epoch", epoch)
+"""
+STATE = """\
+history = []
+for epoch in range(3):
+    for step in range(2):
+        history.append(step)
+    print("epoch", epoch)
+"""
+
+
+class Folder:
+    """A folder with a recorded script."""
+
+    def __init__(self, path: Path, source: str, **files: str) -> None:
+        self.path = path
+        self.script = path / "train.py"
+        self.script.write_text(source)
+        for name, text in files.items():
+            (path / name.replace("_", ".")).write_text(text)
+        done = self.flor("record", "--every", "1", "train.py")
+        assert done.returncode == 0, done.stderr
+
+    def flor(self, *words: str) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(self.path / "cache")}
+        return subprocess.run(
+            [sys.executable, "-m", "flor_trace", *words], cwd=self.path, env=environment, capture_output=True, text=True, timeout=120
+        )
+
+    def diverged(self, *words: str) -> str:
+        done = self.flor("replay", "--workers", "1", *words)
+        assert done.returncode == 3 and "replay diverged" in done.stderr, done.stderr
+        return done.stderr
+
+
+def test_entropy_read_by_native_code(tmp_path: Path) -> None:
+    said = Folder(tmp_path, ENTROPY).diverged()
+    assert "likely cause: random numbers that no seed governs: C's getrandom through ctypes" in said and "train.py:4" in said
+
+
+def test_entropy_read_from_a_device_in_a_module(tmp_path: Path) -> None:
+    said = Folder(tmp_path, DEVICE, library_py=LIBRARY).diverged()
+    assert "reading /dev/urandom" in said and "library.py:2" in said
+
+
+def test_a_changed_data_file_is_told_at_once_and_as_the_cause(tmp_path: Path) -> None:
+    folder = Folder(tmp_path, DATA, data_txt="1 2 3")
+    (tmp_path / "data.txt").write_text("1 2 4")
+    said = folder.diverged()
+    assert said.index("data.txt has changed since the recording") < said.index("replay diverged")
+    assert "likely cause: the data file" in said and "another content of the same size" in said
+
+
+def test_a_data_file_that_was_only_touched_or_is_gone(tmp_path: Path) -> None:
+    folder = Folder(tmp_path, DATA, data_txt="1 2 3")
+    os.utime(tmp_path / "data.txt", ns=(1, 1))
+    done = folder.flor("replay", "--workers", "1")
+    assert done.returncode == 0 and "data.txt" not in done.stderr, done.stderr
+    (tmp_path / "data.txt").unlink()
+    gone = folder.flor("replay", "--workers", "1")
+    assert gone.returncode == 1 and "data.txt cannot be read any more" in gone.stderr
+
+
+def test_another_course_by_what_is_outside_the_program(tmp_path: Path) -> None:
+    folder = Folder(tmp_path, CLOCK, switch="off")
+    (tmp_path / "switch").write_text("on, now")
+    assert "likely cause: a branch that depends on the clock, or on something else outside" in folder.diverged()
+
+
+def test_a_hindsight_statement_is_guilty_or_innocent(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    guilty = Folder(tmp_path / "a", STATE)
+    guilty.script.write_text(STATE.replace("    print(", "    history.append(-1)\n    print("))
+    said = guilty.diverged()
+    assert "these hindsight statements changed the state" in said and "train.py:5" in said
+    innocent = Folder(tmp_path / "b", ENTROPY)
+    innocent.script.write_text(ENTROPY.replace("        total +=", "        print('@@', epoch)\n        total +="))
+    said = innocent.diverged()
+    assert "getrandom" in said and "not the hindsight statements" in said
+
+
+def test_operations_that_add_in_any_order() -> None:
+    torch = pytest.importorskip("torch")
+    big, index = torch.ones(40_000), (torch.zeros(40_000, dtype=torch.long),)
+    call: tuple[Any, ...] = (torch.zeros(4), index, big, True)
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        assert "index_put_ adds from several CPU threads" in str(why_nondeterministic(torch, "index_put_", "", call, {}))
+        assert why_nondeterministic(torch, "index_put_", "", (*call[:3], False), {}) is None
+        assert why_nondeterministic(torch, "index_put_", "", (call[0], index, big[:9], True), {}) is None
+        assert why_nondeterministic(torch, "add", "Tensor", call, {}) is None
+        torch.set_num_threads(1)
+        assert why_nondeterministic(torch, "index_put_", "", call, {}) is None
+    finally:
+        torch.set_num_threads(threads)
+
+
+OPERATION = """\
+import torch
+torch.manual_seed(0)
+torch.set_num_threads(2)
+bits = []
+index, values = (torch.randint(0, 7, (2_000_000,)),), torch.randn(2_000_000)
+for epoch in range(3):
+    for step in range(4):
+        total = torch.zeros(7).index_put_(index, values, accumulate=True)
+        bits.append(total.numpy().tobytes().hex())
+    print("epoch", epoch)
+"""
+
+
+@pytest.mark.slow
+def test_a_nondeterministic_operation_is_named(tmp_path: Path) -> None:
+    folder = Folder(tmp_path, OPERATION)
+    for _ in range(4):  # it may happen to give the same bits
+        done = folder.flor("replay", "--workers", "1")
+        if "replay exact" not in done.stderr:
+            break
+    if done.returncode == 0:
+        pytest.skip("the sums came out the same on this machine")
+    assert "index_put_ adds from several CPU threads in any order" in done.stderr, done.stderr
+
+
+def test_what_was_seen_is_told_by_weight() -> None:
+    clock = {"kind": "clock", "what": "time.time", "where": "a.py:1", "times": 90}
+    operation = {"kind": "operation", "what": "put_ is nondeterministic", "where": "b.py:2", "times": 1}
+    assert suspected([clock]) == ["the clock is read where it is not recorded: time.time at a.py:1"]
+    assert suspected([clock, operation]) == ["put_ is nondeterministic (b.py:2, 1 times)"]
+
+
+def test_digests_of_data_files(tmp_path: Path) -> None:
+    path = tmp_path / "data"
+    path.write_bytes(bytes(1_000_000))
+    status = path.stat()
+    notes = inputs.InputNotes({str(path): (status.st_size, status.st_mtime_ns), str(tmp_path / "own.py"): (1, 1)})
+    record = notes.news()
+    assert list(record) == [str(path)] and notes.news() == {}
+    assert inputs.changes([record], []) == []
+    with path.open("r+b") as file:
+        file.seek(500_000)
+        file.write(b"x")
+    os.utime(path, ns=(7, 7))
+    assert "another content of the same size" in inputs.changes([record], [])[0]
+    assert inputs.changes([record], [str(path)]) == []

@@ -207,7 +207,7 @@ _ABOUT = {
     "runs": "Lists the recorded runs.",
     "show": "Tells one run's details.",
     "logs": "Prints a run's recorded output, with the lines that replays have added in their places.",
-    "verify": "Checks every stored byte of a run; exits with 1 where some are damaged.",
+    "verify": "Checks every stored byte of a run; exits with 1 where some are damaged. With --deep it executes a part of it again.",
     "rm": "Deletes runs.",
     "gc": "Deletes what crashed recordings and replays left behind, and the runs that the options do not keep; never one that is "
     "being recorded or used.",
@@ -221,6 +221,10 @@ def _query(command: str, words: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print JSON")
     if command in ("show", "logs", "verify"):
         parser.add_argument("run", metavar="RUN", nargs="?", default="@last", help="an id, the beginning of one, a name, or @last")
+        if command == "verify":
+            parser.add_argument("--deep", action="store_true", help="execute a sample of the run again; exits with 3 if it diverges")
+            parser.add_argument("--sample", metavar="N", type=int, default=4, help="with --deep: how many segments (4)")
+            parser.add_argument("--workers", metavar="N", type=int, help="with --deep: how many processes (one per processor)")
     elif command == "rm":
         parser.add_argument("runs", metavar="RUN", nargs="+", help="ids, beginnings of ids, or names")
     elif command == "gc":
@@ -251,6 +255,10 @@ def _query(command: str, words: list[str]) -> int:
         return _tolerating_closed_pipe(lambda: commands.list_runs(store, as_json=namespace.json))
     if command == "logs":
         return _tolerating_closed_pipe(lambda: commands.logs(store, namespace.run, replay=namespace.replay, as_json=namespace.json))
+    if command == "verify" and namespace.deep:
+        if namespace.sample < 1 or (namespace.workers or 1) < 1:
+            raise UsageError("verify: --sample and --workers take whole numbers from 1 on")
+        return commands.verify_deep(store, namespace.run, namespace.sample, namespace.workers, as_json=namespace.json)
     about: Callable[..., int] = {"show": commands.show, "verify": commands.verify}[command]
     return _tolerating_closed_pipe(lambda: about(store, namespace.run, as_json=namespace.json))
 

@@ -78,6 +78,20 @@ def verify(store: str, reference: str, *, as_json: bool = False) -> int:
     return 1 if result["damaged"] else 0
 
 
+def verify_deep(store: str, reference: str, sample: int, workers: int | None, *, as_json: bool = False) -> int:
+    """`verify --deep`: exit status as that of replay, 3 where the re-execution diverged."""
+    from flor_trace.query import deep
+
+    result = deep.verify_deep(open_run(store, reference), sample, workers, lambda line: print(f"flor_trace: {line}", file=sys.stderr))
+    if as_json:
+        text.write_json(result)
+    else:
+        for segment in result["segments"]:
+            print(f"executed again: {segment}")
+        print(f"run {result['run']}: {result['verdict']}, {len(result['segments'])} of {result['of']} segments executed again")
+    return 3 if result["verdict"] == "diverged" else 0
+
+
 def remove(store: str, references: list[str], *, as_json: bool = False) -> int:
     """`rm`."""
     removed = cleanup.remove(store, references)

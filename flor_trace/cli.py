@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 USAGE = """\
 usage: flor_trace record [OPTIONS] [--] (FILE | -m MODULE | -c CODE) [ARGS...]
        flor_trace replay [OPTIONS] [--] [FILE]
+       flor_trace doctor [OPTIONS] [--] FILE [ARGS...]
        flor_trace runs | show | logs | verify | rm | gc | compact [--store DIR] [--json] [RUN...]
 
 record   run a script as python would, and record it
@@ -22,7 +23,8 @@ replay   print what log statements added since would have printed in the recorde
 runs     list the recorded runs
 show     tell one run's details
 logs     print a run's recorded output, and what replays have added to it
-verify   check every stored byte of a run
+verify   check every stored byte of a run; with --deep execute a part of it again
+doctor   tell what of a script will not be captured exactly
 rm       delete runs
 gc       delete what crashed recordings left, and the runs that --keep, --older-than and --max-size do not keep
 compact  write finished runs anew in less space
@@ -105,9 +107,11 @@ def _dispatch(words: list[str]) -> int:
 
         print(flor_trace.__version__)
         return 0
+    if command == "doctor":
+        return _doctor(rest)
     if command in _QUERIES:
         return _query(command, rest)
-    raise UsageError(f"there is no command {command!r}: write record, replay, {', '.join(_QUERIES)}")
+    raise UsageError(f"there is no command {command!r}: write record, replay, doctor, {', '.join(_QUERIES)}")
 
 
 # -- record -------------------------------------------------------------------------------------------------------------
@@ -198,6 +202,28 @@ def parse_replay(words: list[str]) -> dict[str, Any]:
             raise UsageError(f"replay takes the script's arguments from the record: leave out {' '.join(extra)}")
         raise UsageError(f"replay knows no option {extra[0]}")
     return vars(namespace)
+
+
+# -- doctor -------------------------------------------------------------------------------------------------------------
+
+
+def _doctor(words: list[str]) -> int:
+    import argparse
+
+    parser = _parser("doctor", "Tells what of a script will not be captured exactly; exits with 3 where something is found.")
+    parser.add_argument("--run", action="store_true", help="also record its first seconds and replay a sample; its writes are kept away")
+    parser.add_argument("--seconds", metavar="N", type=float, help="with --run: how many (20)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("file", metavar="FILE", help="the script")
+    parser.add_argument("args", metavar="ARGS", nargs=argparse.REMAINDER, help="its arguments, for --run")
+    namespace = parser.parse_args(words)
+    if namespace.seconds is not None and namespace.seconds <= 0:
+        raise UsageError("doctor: --seconds takes a number above 0")
+    from flor_trace.config import Options
+    from flor_trace.doctor.command import doctor
+
+    store = Options({"store": namespace.store}).store
+    return doctor(namespace.file, namespace.args, store=store, run=namespace.run, seconds=namespace.seconds, as_json=namespace.json)
 
 
 # -- the rest -----------------------------------------------------------------------------------------------------------

@@ -27,11 +27,20 @@ from flor_trace.runtime.sources import Sources
 from flor_trace.store import writer as store
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from flor_trace.config import RecordOptions
 
 
-def record(kind: str, name: str, args: list[str], options: RecordOptions) -> int:
+def record(
+    kind: str, name: str, args: list[str], options: RecordOptions, to_user: Callable[[str], str] | None = None
+) -> int:
     """Run a script as `python` would, and record it.
+
+    Args:
+        kind, name, args: what to run (see `Target`).
+        options: how to record.
+        to_user: the script's name for a file's path, where its writes are redirected.
 
     Returns:
         0; the script's other statuses are raised, as the interpreter expects them.
@@ -55,7 +64,7 @@ def record(kind: str, name: str, args: list[str], options: RecordOptions) -> int
         **_circumstances(kind, name, args, options, seed, environment),
     )
     sources = Sources("record")
-    files = FileTracker(writer.put_blob, ignore=(os.path.abspath(options.store), default_folder()))
+    files = FileTracker(writer.put_blob, ignore=(os.path.abspath(options.store), default_folder()), to_user=to_user)
     streams = Streams()
     budget = Budget(options.overhead, options.every, perf_counter)
     session = RecordSession(runtime, writer, budget, sources, files, streams, _warn)

@@ -80,13 +80,16 @@ class FileTracker:
         ignore: tuple[str, ...] = (),
         max_file: int = 256 << 20,
         max_total: int = 8 << 30,
+        to_user: Callable[[str], str] | None = None,
     ) -> None:
+        """`to_user` gives the script's name for a path, where its writes are redirected (see `runtime.overlay`)."""
         self.inputs: dict[str, tuple[int, int]] = {}
         """Files opened for reading: path → (size, mtime_ns) when first opened."""
         self.inputs_left_out = 0
         self.losses: dict[str, str] = {}
         """Paths whose content could not be kept at some time, with the reason."""
         self._put_blob = put_blob
+        self._to_user = to_user
         self._ignore = (*_NOT_FILES, *(os.path.realpath(p).rstrip("/") + "/" for p in ignore))
         self._not_inputs = (*self._ignore, *(os.path.join(p, "lib") for p in {sys.prefix, sys.base_prefix}))
         self._max_file = max_file
@@ -232,6 +235,8 @@ class FileTracker:
             return
         self._busy.add(me)
         try:
+            if self._to_user is not None:
+                args = tuple(self._to_user(arg) if isinstance(arg, str) else arg for arg in args)
             self._dispatch(event, args)
         except Exception as error:
             self.losses[str(args[0])] = f"{event} could not be followed: {error}"

@@ -114,14 +114,18 @@ _BUILTIN = type(len)
 
 
 def _place(frame: FrameType | None) -> str | None:
-    """The nearest place outside the standard library; None where only we are there."""
+    """The nearest place outside the standard library; None where only we are there, and where a module is being imported:
+    what it draws then goes into generators whose states are recorded right after, or into names."""
+    found: str | None = None
     while frame is not None:
         name = frame.f_code.co_filename
+        if name.startswith("<frozen importlib"):
+            return None
         installed = "site-packages" in name or "dist-packages" in name
-        if not name.startswith((_OURS, "<")) and (installed or not name.startswith(_STANDARD)):
-            return f"{name}:{frame.f_lineno}"
+        if found is None and not name.startswith((_OURS, "<")) and (installed or not name.startswith(_STANDARD)):
+            found = f"{name}:{frame.f_lineno}"
         frame = frame.f_back
-    return None
+    return found
 
 
 _current: Witness | None = None

@@ -165,6 +165,8 @@ class Launcher:
         namespace["__file__"] = path
         namespace["__cached__"] = None
         namespace["__loader__"] = SourceFileLoader("__main__", path)
+        if self.target.source is not None:
+            _show_lines(path, source)
         self._execute(source, path, namespace)
 
     def _run_code(self, main: ModuleType) -> None:
@@ -205,6 +207,16 @@ class Launcher:
         if self.finish is not None and os.getpid() == self._pid:
             finish, self.finish = self.finish, None
             finish(self.status)
+
+
+def _show_lines(path: str, source: bytes) -> None:
+    """Let tracebacks and warnings show the lines of the copy that is run, and not those of the file whose name it has."""
+    import linecache
+    import tokenize
+
+    encoding, _ = tokenize.detect_encoding(iter(source.splitlines(keepends=True)).__next__)
+    lines = source.decode(encoding, "replace").splitlines(keepends=True)
+    linecache.cache[path] = (len(source), None, lines, path)
 
 
 def _holds_main(path: str) -> bool:

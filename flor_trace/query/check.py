@@ -7,6 +7,7 @@ from typing import Any
 from flor_trace.errors import CorruptRecord
 from flor_trace.store.journal import Damage
 from flor_trace.store.reader import Run
+from flor_trace.store.replays import stored_replays
 
 
 def verify(run: Run) -> dict[str, Any]:
@@ -29,6 +30,11 @@ def verify(run: Run) -> dict[str, Any]:
     missing = sorted({digest for record in run.events("snapshot") for digest in record["blobs"]} - set(run.index))
     for digest in missing:
         run.damage.append(Damage("journal", 0, 0, f"no record tells where blob {digest} of a snapshot lies"))
+    replays = stored_replays(run.folder, run.damage)
+    for replay in replays:
+        for _ in replay.events():  # goes over every frame
+            pass
+        run.damage.extend(damage for damage in replay.damage if not damage.cut)
     # Only a run that did not come to its end may stop in the middle of a record.
     excused = run.status not in ("finished", "stopped")
     damaged = [damage for damage in run.damage if not (damage.cut and excused)]
@@ -40,6 +46,7 @@ def verify(run: Run) -> dict[str, Any]:
         "blobs": len(run.index),
         "bytes": stored,
         "sources": len(run.sources),
+        "replays": len(replays),
         "snapshots": recorded,
         "snapshots_lost": recorded - good,
         "damaged": [_as_dict(damage) for damage in damaged],

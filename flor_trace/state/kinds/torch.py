@@ -54,6 +54,7 @@ _plain_dispatch = torch._C._disabled_torch_dispatch_impl
 _numel = core["numel"]
 _element_size = core["element_size"]
 _storage_offset = core["storage_offset"]
+_is_quantized = core["is_quantized"].__get__
 _is_nested = core["is_nested"].__get__
 _CPU = torch.device("cpu")
 
@@ -138,7 +139,7 @@ class TensorKind(Kind):
         if layout_of(live) is not torch.strided or is_inference(live) != node[2][8]:
             return False
         if grad_fn_of(live) is None and node[2][6] is None:
-            same_kind = str(device_of(live)) == node[2][5]
+            same_kind = str(device_of(live)) == node[2][5] and _is_quantized(live) == (node[2][9] is not None)
             # what belongs to inference mode cannot be pointed elsewhere
             return same_kind and (not node[2][8] or same_view(r, live, node))
         # A live autograd graph is kept only with the very tensor that carries it, unchanged.

@@ -20,7 +20,8 @@ AFTER = "after"
 SHARE_OF_REST = 0.5
 # Rounds go on until segments would be this small a part of a worker's even share.
 SMALLEST_SHARE = 0.05
-# A segment should last this many times longer than it takes to restore its start.
+# A segment should last this many times longer than it takes to restore its start; two for each worker there are in any case,
+# for that many workers were asked for, and what one that fails had finished is kept.
 WORTH_RESTORING = 5.0
 # One worker's segments only serve to show their output early and to keep what is finished.
 SECONDS_PER_UNIT_OF_ONE = 5.0
@@ -169,7 +170,7 @@ def choose(every: list[Cut], seconds: float, workers: int, restore_seconds: floa
     """
     chosen = [every[0]]
     rest = every[1:]
-    smallest = max(WORTH_RESTORING * restore_seconds, SMALLEST_SHARE * seconds / workers)
+    smallest = min(max(WORTH_RESTORING * restore_seconds, SMALLEST_SHARE * seconds / workers), SHARE_OF_REST * seconds / workers)
     while rest:
         remaining = seconds - chosen[-1].at
         length = max(SHARE_OF_REST * remaining / workers, smallest)

@@ -113,10 +113,10 @@ def test_dearer_restores_make_a_longer_forecast() -> None:
     assert slow > 2 * fast > 0
 
 
-def test_a_run_that_is_executed_sooner_than_restored_is_not_divided() -> None:
+def test_every_worker_asked_for_gets_work_however_dear_restoring_is() -> None:
     history = History.read(LongEpochs())
     history.snapshots.update({at: replace(ref, nbytes=10**10) for at, ref in history.snapshots.items()})
-    assert make_plan(history, [], 8, costs=Costs(bandwidth=1e8)).workers == 1
+    assert make_plan(history, [], 8, costs=Costs(bandwidth=1e8)).workers == 8
 
 
 def test_a_unit_begins_and_ends_at_its_places() -> None:

@@ -30,6 +30,7 @@ PACKAGE = {
     "pkg/mod.py": "def f(n):\n    s = 0\n    for i in range(n):\n        s += i\n    return s\n",
     "pkg/bad.py": "def f():\n    for i in range(3):\n        1 / 0\nf()\n",
 }
+LEAVES = "import atexit, os\natexit.register(lambda: os._exit(4))\nfor i in range(2): print('a', i)\n"
 POOL = """
 import multiprocessing as mp, os, sys, pickle
 class Point:
@@ -97,6 +98,11 @@ CASES = [
     case("null-byte", {"main.py": b"x = 1\0\n"}),
     case("bom", {"main.py": b"\xef\xbb\xbfprint('\xc3\xa9')\nfor i in range(2): print(i)\n"}),
     case("latin-1", {"main.py": b"# -*- coding: latin-1 -*-\nfor i in range(2): print('\xe9', i)\n1/0 # \xe9\n"}),
+    # plain Python has flushed all output behind the script, and not behind `-c` code or a module
+    case("exit-handler-leaves", LEAVES),
+    case("exit-handler-leaves-error", LEAVES + "1 / 0\n"),
+    case("exit-handler-leaves-code", {}, "-c", LEAVES),
+    case("exit-handler-leaves-module", {"m.py": LEAVES}, "-m", "m"),
     case("pool-fork", POOL % "fork"),
     case("pool-spawn", POOL % "spawn"),
     case("pool-forkserver", POOL % "forkserver"),

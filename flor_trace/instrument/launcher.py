@@ -167,7 +167,10 @@ class Launcher:
         namespace["__loader__"] = SourceFileLoader("__main__", path)
         if self.target.source is not None:
             _show_lines(path, source)
-        self._execute(source, path, namespace)
+        try:
+            self._execute(source, path, namespace)
+        finally:
+            _flush_output()  # the interpreter does so behind a FILE, and an exit handler may end the process with `os._exit`
 
     def _run_code(self, main: ModuleType) -> None:
         if sys.version_info >= (3, 13):  # from here on tracebacks show the lines of `-c` code
@@ -316,10 +319,10 @@ def _write_error(text: str) -> None:
 
 
 def _flush_output() -> None:
-    for stream in (sys.stderr, sys.stdout):
+    for name in ("stderr", "stdout"):
         try:
-            stream.flush()
-        except Exception:  # the interpreter ignores this here, and complains at its end
+            getattr(sys, name).flush()
+        except BaseException:  # the interpreter ignores this here, and complains at its end
             continue
 
 

@@ -184,7 +184,7 @@ class RecordSession:
             self._scope = Scope(self.runtime.user_modules.__contains__)
         self._joiner.flush()
         roots, _ = collect_roots(self.runtime, frame)
-        live = walk(roots, self._scope, self._tokens)
+        live = walk(roots, self._scope, self._tokens, wanted=lambda digest: not self.writer.has_blob(digest))
         digests: set[str] = set()
         nbytes = 0
         for token, buffer in live.graph.buffers.items():

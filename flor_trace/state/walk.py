@@ -15,7 +15,7 @@ from .kinds import Handler, Registry, registry_for
 from .layout import Layout, module_of, mro, qualname_of, type_name
 from .memory import Memory, Stager, bytes_digest
 from .names import lookup, singletons
-from .scope import SKIPPED_NAMES, Roots, Scope
+from .scope import Roots, Scope, is_state
 from .tokens import TokenTable
 
 BULK = 1000  # a container with more elements is tried as one leaf
@@ -26,25 +26,30 @@ _NESTED_TYPES = _ATOM_TYPES | {tuple}
 
 
 def walk(
-    roots: Roots, scope: Scope, tokens: TokenTable, known: Mapping[int, Buffer] | None = None, stager: Stager | None = None
-) -> LiveGraph:
+    roots: Roots, scope: Scope, tokens: TokenTable, known: Mapping[int, Buffer] | None = None, stager: Stager | None = None,
+    wanted: Callable[[str], bool] | None = None,
+) -> LiveGraph:  # fmt: skip
     """The graph of everything reachable from `roots`, with the hashes of all its buffers.
 
     `known`: by address, memory whose content its caller vouches for; where its extent is still the same it is not hashed.
     `stager`: takes the buffers' content as it is met; their hashes may then be staged ones (see `Buffer`).
+    `wanted`: by its hash, whether the caller will ask for a buffer. Bytes that had to be made for hashing (a large list's) are then
+    kept for it, and not made again; others are let go at once.
     """
-    return Walker(scope, tokens, roots, known or {}, stager).run()
+    return Walker(scope, tokens, roots, known or {}, stager, wanted).run()
 
 
 class Walker:
     """The state of one walk; kinds call `cell` for every reference that they find."""
 
     def __init__(
-        self, scope: Scope, tokens: TokenTable, roots: Roots, known: Mapping[int, Buffer], stager: Stager | None = None
-    ) -> None:
+        self, scope: Scope, tokens: TokenTable, roots: Roots, known: Mapping[int, Buffer], stager: Stager | None = None,
+        wanted: Callable[[str], bool] | None = None,
+    ) -> None:  # fmt: skip
         self.scope = scope
         self.known = known
         self.stager = stager
+        self.wanted = wanted
         self.tokens = tokens
         self.roots = roots
         self.registry: Registry = registry_for(scope)
@@ -91,7 +96,7 @@ class Walker:
             nodes[token] = emit(self, obj, token)
 
     def _root(self, section: str, name: str, namespace: dict[str, Any]) -> None:
-        items = [(key, value) for key, value in list(namespace.items()) if key not in SKIPPED_NAMES]
+        items = [(key, value) for key, value in list(namespace.items()) if type(key) is not str or is_state(key)]
         self.graph.roots.append(
             RootEntry(
                 section, name, tuple(key for key, _ in items), tuple([self.cell(value) for _, value in items])
@@ -197,7 +202,10 @@ class Walker:
         data = reader()
         digest = bytes_digest(data) if self.stager is None else self.stager.data(data)
         self.graph.buffers[token] = Buffer(memoryview(data).nbytes, digest, 0)
-        self.readers[token] = reader
+        if type(data) is bytes and self.wanted is not None and self.wanted(digest):
+            self.readers[token] = lambda: data
+        else:
+            self.readers[token] = reader
 
     def _finish(self) -> None:
         moved = self.memory.joined()

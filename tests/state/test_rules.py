@@ -7,9 +7,12 @@ import copy
 import enum
 import functools
 import itertools
+import marshal
 import math
+import sys
 import types
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -17,7 +20,7 @@ import pytest
 from state.world import World
 
 from flor_trace.errors import NotRestorable
-from flor_trace.state import FrameRoot, Graph, Ignore
+from flor_trace.state import FrameRoot, Graph, Ignore, walk
 
 
 class Node:
@@ -408,6 +411,68 @@ def test_a_deep_list_is_built_anew() -> None:
     w.v["head"] = None
     w.replay(entry, target)
     assert w.v["head"][0] == 19_999
+
+
+LINKS = 100_000
+
+
+def chain(link: Callable[[int, Any], Any], end: Any = None) -> Any:
+    for i in range(LINKS):
+        end = link(i, end)
+    return end
+
+
+def unlink(head: Any, following: Callable[[Any], Any]) -> None:
+    """Take a chain apart from its head: the interpreter's own deallocation is not what is tested."""
+    while head is not None:
+        head = following(head)
+
+
+@pytest.mark.parametrize("link, following", [
+    pytest.param(lambda i, rest: Node(n=i, rest=rest), lambda x: x.__dict__.pop("rest"), id="objects"),
+    pytest.param(lambda i, rest: {"n": i, "rest": rest}, lambda x: x.pop("rest"), id="dicts", marks=pytest.mark.slow),
+])  # fmt: skip
+def test_long_chains_do_not_recurse(link: Callable[[int, Any], Any], following: Callable[[Any], Any]) -> None:
+    def of(x: Any) -> dict[str, Any]:
+        return x if type(x) is dict else vars(x)
+
+    head = chain(link)
+    w = World(head=head, Node=Node)
+    entry = w.snap()
+    middle = head
+    for _ in range(LINKS // 2):
+        middle = of(middle)["rest"]
+    of(middle)["n"] = -1
+    cut, of(middle)["rest"] = of(middle)["rest"], None
+    changed = w.snap()
+    w.replay(changed, entry)  # the second half of the chain is built anew, the first is kept
+    assert w.v["head"] is head and of(middle)["n"] == LINKS - 1 - LINKS // 2
+    born = of(middle)["rest"]
+    assert type(born) is type(cut) and born is not cut and of(born)["n"] == of(cut)["n"]
+    last = born
+    while of(last)["rest"] is not None:
+        last = of(last)["rest"]
+    assert of(last)["n"] == 0
+    w.v.clear()
+    unlink(cut, following)
+    unlink(head, following)
+
+
+def test_a_large_container_is_marshalled_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    def dumps(value: Any, version: int) -> bytes:
+        calls.append(len(value))
+        return marshal.dumps(value, version)
+
+    w = World(numbers=list(range(5000)), words={i: str(i) for i in range(3000)})
+    monkeypatch.setattr(sys.modules["flor_trace.state.walk"], "marshal", types.SimpleNamespace(dumps=dumps))
+    for wanted in (True, False):
+        live = walk(w.roots(), w.scope, w.tokens, wanted=lambda digest: wanted)  # noqa: B023
+        assert sorted(calls) == [3000, 5000]
+        read = sorted(len(marshal.loads(live.buffer(token))) for token in live.graph.buffers)
+        assert read == [3000, 5000] and len(calls) == (2 if wanted else 4)
+        calls.clear()
 
 
 def test_frames_get_new_locals_and_ignore_hindsight_names() -> None:

@@ -9,6 +9,7 @@ import sys
 from flor_trace.query import check, cleanup, merged, text
 from flor_trace.query.details import details, page
 from flor_trace.store import catalog
+from flor_trace.store.locks import Using
 from flor_trace.store.reader import open_run
 from flor_trace.store.retention import Rules
 
@@ -61,7 +62,8 @@ def logs(store: str, reference: str, *, replay: str = "all", as_json: bool = Fal
 
 def verify(store: str, reference: str, *, as_json: bool = False) -> int:
     """`verify`: exit status 1 where something is damaged."""
-    result = check.verify(open_run(store, reference))
+    with Using(open_run(store, reference)) as run:
+        result = check.verify(run)
     if as_json:
         text.write_json(result)
     else:
@@ -82,7 +84,8 @@ def verify_deep(store: str, reference: str, sample: int, workers: int | None, *,
     """`verify --deep`: exit status as that of replay, 3 where the re-execution diverged."""
     from flor_trace.query import deep
 
-    result = deep.verify_deep(open_run(store, reference), sample, workers, lambda line: print(f"flor_trace: {line}", file=sys.stderr))
+    with Using(open_run(store, reference)) as run:
+        result = deep.verify_deep(run, sample, workers, lambda line: print(f"flor_trace: {line}", file=sys.stderr))
     if as_json:
         text.write_json(result)
     else:

@@ -30,6 +30,7 @@ from flor_trace.replay.table import describe_plan
 from flor_trace.runtime import inputs
 from flor_trace.runtime.position import Boundary
 from flor_trace.store.layout import JOURNAL
+from flor_trace.store.locks import Using
 from flor_trace.store.reader import Run, find_run, open_run
 from flor_trace.store.replays import ReplayWriter
 
@@ -44,10 +45,15 @@ def replay(options: ReplayOptions) -> int:
         0 exact or within tolerance, 3 diverged.
 
     Raises:
-        UsageError: there is nothing to replay, or today's source differs by more than log statements.
+        UsageError: there is nothing to replay, today's source differs by more than log statements, or the run is being deleted or
+            compacted.
         ReplayFailed: a worker failed; what the others produced has been printed.
     """
-    run = _find(options)
+    with Using(_find(options)) as run:
+        return _replay(run, options)
+
+
+def _replay(run: Run, options: ReplayOptions) -> int:
     check_environment(run)
     diff = _compare_sources(run, options)
     history = History.read(run)

@@ -61,12 +61,17 @@ class Run:
     def __init__(self, folder: str) -> None:
         self.folder = folder
         self.damage: list[Damage] = []
+        self._read_from = self._journal_file()
         self._payloads = self._read_journal()
         self.manifest = self._read_manifest()
         self._packs = PackReader(os.path.join(folder, layout.PACKS))
         self._index: dict[str, Entry] | None = None
         self._bad: set[str] = set()
         self._outputs: array[int] | None = None
+
+    def current(self) -> Run:
+        """This run, or if it has been compacted since it was opened the run as it is now."""
+        return self if self._journal_file() == self._read_from else Run(self.folder)
 
     # -- what the run was -----------------------------------------------------------------------------------------------
 
@@ -239,6 +244,13 @@ class Run:
             raise StoreUnreadable(f"cannot write into {parent}: {error.strerror or error}") from error
 
     # -- reading --------------------------------------------------------------------------------------------------------
+
+    def _journal_file(self) -> int:
+        """Which file the journal is: compacting puts another one in its place."""
+        try:
+            return os.stat(os.path.join(self.folder, layout.JOURNAL)).st_ino
+        except OSError:
+            return -1
 
     def _read_journal(self) -> list[bytes]:
         path = os.path.join(self.folder, layout.JOURNAL)

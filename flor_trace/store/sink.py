@@ -25,6 +25,7 @@ import os
 from flor_trace.store import journal, layout
 from flor_trace.store.blobs import CHUNK, CHUNKED_FROM, PackWriter, digest_of
 from flor_trace.store.files import sync_file, sync_folder, write_atomically
+from flor_trace.store.locks import Hold
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class RunSink:
     failure: str | None = None
 
     def __init__(self, folder: str, manifest: dict[str, Any]) -> None:
-        self._begin(folder, journal.JournalWriter(os.path.join(folder, layout.JOURNAL)), 0)
+        self._begin(folder, 0, resume=False)
         self._journal.append(journal.frame({"kind": "manifest", **manifest}))
         layout.write_manifest(folder, manifest)
         self._unsynced.append(os.path.join(folder, layout.MANIFEST))
@@ -75,7 +76,7 @@ class RunSink:
             os.truncate(path, journal_size)
         made = cls.__new__(cls)
         packs = os.path.join(folder, layout.PACKS)
-        made._begin(folder, journal.JournalWriter(path, resume=True), len(os.listdir(packs)))
+        made._begin(folder, len(os.listdir(packs)), resume=True)
         made._packs.stored_bytes = sum(os.stat(os.path.join(packs, name)).st_size for name in os.listdir(packs))
         for payload in journal.read(path, []):
             kind = journal.kind_of(payload)
@@ -85,9 +86,10 @@ class RunSink:
         made.digests.update(digests or {})
         return made
 
-    def _begin(self, folder: str, writer: journal.JournalWriter, first_pack: int) -> None:
+    def _begin(self, folder: str, first_pack: int, *, resume: bool) -> None:
         self._folder = folder
-        self._journal = writer
+        self._hold = Hold(folder)  # before there is a journal, by which others see the run
+        self._journal = journal.JournalWriter(os.path.join(folder, layout.JOURNAL), resume=resume)
         self._packs = PackWriter(os.path.join(folder, layout.PACKS), first_pack)
         self._index: list[Entry] = []
         self._stored: set[str] = set()
@@ -242,9 +244,10 @@ class RunSink:
             return  # the reason has been told to the user; a reader finds a run without an end
 
     def close(self) -> None:
-        """Close the descriptors."""
+        """Close the descriptors. In a forked child this leaves the parent's as they are."""
         self._journal.close()
         self._packs.close()
+        self._hold.release()
 
     def write_index(self) -> None:
         """Let the journal say where all blobs stored so far lie."""

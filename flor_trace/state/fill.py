@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import library
 from .graph import UNSET, Node
-from .scope import SKIPPED_NAMES
+from .scope import is_state
 
 if TYPE_CHECKING:
     from .restore import Restorer
@@ -103,7 +103,7 @@ class Filler:
     def _fill_module(self, name: str, values: dict[str, Any]) -> None:
         space = self.r.roots.modules[name]
         kept = self.r.ignore.modules.get(name, set())
-        for key in [key for key in space if key not in values and key not in SKIPPED_NAMES and key not in kept]:
+        for key in [key for key in space if key not in values and is_state(key) and key not in kept]:
             if not (key.startswith("__") and key.endswith("__")):
                 del space[key]
         for key, value in values.items():

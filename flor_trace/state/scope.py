@@ -66,6 +66,19 @@ class Ignore:
         return table.get(root, set())
 
 
+# What torch.compile leaves in the namespace of a module whose functions it has compiled. It belongs to this process's compiled
+# code, which no restore touches.
+_COMPILED = (
+    "__compiled_fn", "__resume_at_", "__import_", "__builtins_dict__", "__gen_rand_values", "__warnings_warn_wrapper",
+    "___context_manager_", "__comprehension_",
+)  # fmt: skip
+
+
+def is_state(name: str) -> bool:
+    """Whether a name in a module's namespace is the script's."""
+    return name not in SKIPPED_NAMES and not name.startswith(_COMPILED)
+
+
 # The import system's own names: they are the module's identity, not the script's state.
 SKIPPED_NAMES = frozenset(
     {

@@ -16,6 +16,7 @@ from flor_trace.runtime.engine import Runtime
 from flor_trace.runtime.frames import LiveFrame, read_locals, surplus_locals, write_locals
 from flor_trace.runtime.loops import Activation
 from flor_trace.runtime.offline import TRACKER_VARIABLES
+from flor_trace.runtime.position import Boundary
 from flor_trace.state import Buffer, Graph, Ignore, LiveGraph, Roots, Scope, TokenTable, compare, walk
 from flor_trace.state import Restorer as StateRestorer
 
@@ -75,6 +76,7 @@ class Restorer:
     ) -> None:
         self.runtime = runtime
         self.sources = sources
+        self.restored: Boundary | None = None
         self._read_blob = read_blob
         self._read_into = read_into
         self._install_files = install_files
@@ -180,6 +182,7 @@ class Restorer:
             # An enclosing activation has been entered before the snapshot in any case.
             assert self.runtime.entries.get(activation.probe.key, 0) > activation.entry
         self.sources.offset = ref.sources
+        self.restored = ref.at
         self._install_files(ref.files)
         self._written = planned.content_of_regions()
 

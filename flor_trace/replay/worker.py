@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from flor_trace.errors import CorruptRecord
 from flor_trace.instrument.cache import CodeCache
 from flor_trace.instrument.compiling import Compiler
 from flor_trace.instrument.importer import Importer
@@ -35,7 +36,7 @@ from flor_trace.runtime.offline import offline_environment, redirect_native_temp
 from flor_trace.runtime.output import Streams, serve_terminal_size
 from flor_trace.runtime.overlay import Overlay
 from flor_trace.runtime.probes import ProbeFactory
-from flor_trace.runtime.sources import Sources
+from flor_trace.runtime.sources import DAMAGED, Sources
 from flor_trace.runtime.trackers import TRACKERS, keep_offline
 from flor_trace.state import rng
 from flor_trace.store.reader import Run
@@ -68,7 +69,8 @@ class Worker:
         self._overlay = Overlay(Path(spec["overlay"]), [Path(self._run.folder), *map(Path, spec["allow"])])
         self._files_before = _files_before(self._run)
         self._machine = Surroundings([event["facts"] for event in self._run.events("machine")], self._run.manifest["env"])
-        restorer = Restorer(
+        self._process = os.getpid()
+        restorer = self._restorer = Restorer(
             self._runtime, self._run.blob, self._run.blob_into, self._sources, self._install_files, hindsight_names(self._diff),
             {module for module, each in self._diff.modules.items() if not each.identical},
         )
@@ -162,7 +164,21 @@ class Worker:
     def _install_files(self, states: Mapping[str, Any]) -> None:
         """Show the script the files as they were: what it had written by then, and what lay there before."""
         then = {path: FileState.from_json(fields) for path, fields in states.items()}
-        self._overlay.install_state(then, self._files_before, self._run.blob)
+        self._overlay.install_state(then, self._files_before, self._file_content)
+
+    def _file_content(self, digest: str) -> bytes:
+        """A part of a recorded file, which is read when the script asks for it. Where it is damaged the process ends here, and another
+        one goes on that does not restore the snapshot."""
+        try:
+            return self._run.blob(digest)
+        except CorruptRecord as damage:
+            if os.getpid() != self._process:
+                raise
+            if self._restorer.restored is None:
+                self._link.tell("failed", text=f"a file that the script reads is not as it was before the run: {damage}")
+            else:
+                self._link.tell("avoid", at=list(self._restorer.restored), why=str(damage), alone=True)
+            os._exit(0)
 
 
 def hindsight_names(diff: RunDiff) -> dict[tuple[str, str], set[str]]:
@@ -186,8 +202,13 @@ def _restore_environment(recorded: Mapping[str, str]) -> None:
 def _recorded_values(run: Run) -> list[Any]:
     values: list[Any] = []
     for event in run.events("source_values"):
+        try:
+            read = pickle.loads(run.blob(event["blob"]))
+        except CorruptRecord:
+            continue  # what is jumped over is not missed
+        values.extend([DAMAGED] * (event["offset"] - len(values)))
         if event["offset"] == len(values):
-            values.extend(pickle.loads(run.blob(event["blob"])))
+            values.extend(read)
     return values
 
 

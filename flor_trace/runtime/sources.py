@@ -23,6 +23,9 @@ Value = tuple[str, Any]
 CLOCK_NAMES: frozenset[str] = KNOWN_NAMES
 """Last names of all callees that `Sources.clock` can recognise; the rewriter wraps calls with these."""
 
+DAMAGED: Value = ("a value that is damaged in the store", None)
+"""Stands in a loaded stream for a value that cannot be read any more; whoever asks for it gets a mismatch."""
+
 
 class Sources:
     """Records what known clock and entropy functions return, or serves it again.
@@ -195,8 +198,9 @@ class Sources:
         if not 0 <= index < len(self._stream):
             self.mismatches.append(f"{name}() was called past the end of the recorded values (offset {self._cursor})")
         elif self._stream[index][0] != name:
-            recorded = self._stream[index][0]
-            self.mismatches.append(f"{name}() was called where {recorded}() was recorded (offset {self._cursor})")
+            recorded = self._stream[index]
+            what = recorded[0] if recorded == DAMAGED else f"{recorded[0]}()"
+            self.mismatches.append(f"{name}() was called where {what} was recorded (offset {self._cursor})")
         else:
             return True
         self._lost = True

@@ -88,6 +88,8 @@ CASES: dict[str, tuple[Callable[[], Any], Callable[[Any], object], Callable[[Any
     "iterator over items": (lambda: iter({1: 2, 3: 4, 5: 6}.items()), next, list, True),
     "iterator over a set": (lambda: iter({1, 2, 3}), next, list, True),
     "reversed dict": (lambda: reversed({1: 2, 3: 4}), next, list, True),
+    "ended iterator over a list": (lambda: iter([1, 2]), list, list, True),
+    "ended reversed list": (lambda: reversed([1, 2]), list, list, True),
     "tee": (lambda: itertools.tee(iter([1, 2, 3]))[0], next, list, True),
     "zip_longest": (lambda: itertools.zip_longest([1, 2, 3], [1]), lambda x: (next(x), next(x)), list, True),
     "generator inside except": (handling, lambda x: (next(x), next(x)), list, True),

@@ -182,6 +182,10 @@ class IteratorKind(Kind):
 
     def allocate(self, r: Restorer, token: int, node: Node) -> Any:
         make, *args = (r.resolve(cell) for cell in node[3][:-1])
+        if make is iter and node[2] == (1, False):  # one over a sequence that has ended; its `__reduce__` no longer tells which
+            ended = reversed([]) if r.resolve(node[1]) is type(reversed([])) else iter(args[0])
+            next(ended, None)
+            return ended
         return make(*args)
 
     def fill(self, r: Restorer, obj: Any, token: int, node: Node) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from flor_trace.errors import NotRestorable
 from flor_trace.record.roots import collect_roots
 from flor_trace.replay.history import SnapshotRef
 from flor_trace.runtime.engine import Runtime
+from flor_trace.runtime.files import FileState
 from flor_trace.runtime.frames import LiveFrame, read_locals, surplus_locals, write_locals
 from flor_trace.runtime.loops import Activation
 from flor_trace.runtime.offline import TRACKER_VARIABLES
@@ -165,6 +166,7 @@ class Restorer:
             target, matching, roots, self._scope, self._read_blob, ignore, live_state, graph_needed, self._read_into
         ).plan()
         self._check_frames(frames, planned.frame_names())
+        _check_mapped(planned.mapped.values(), ref)
         if jumping is not None and jumping.source is None and not jumping.advance_to(int(ref.at.iteration)):
             raise NotRestorable(ref.at.loop, "its iterator has too few items")
         self.release()
@@ -219,6 +221,14 @@ class Restorer:
         # a hindsight statement may read variables of enclosing functions that its function had no need of before
         shared = set(code.co_freevars) if str(module) in self._edited else set()
         return self._names.get((str(module), code.co_qualname), set()) | shared
+
+
+def _check_mapped(paths: Iterable[str], ref: SnapshotRef) -> None:
+    """Files that memory is shared with must be among those that are shown as they were."""
+    kept = [path for path, state in ref.files.items() if FileState.from_json(state).chunks]
+    for path in paths:
+        if not any(path.endswith(name) for name in kept):
+            raise NotRestorable(path, "memory is mapped to this file, whose content at this point was not kept")
 
 
 def _matched_behind(target: Graph, root: str, live: LiveGraph, ignore: Ignore) -> dict[Any, object]:

@@ -17,9 +17,10 @@ from .cells import is_ref, same_atom
 from .closures import Enclosing
 from .compare import compare
 from .fill import Filler, Restored
-from .graph import UNSET, Buffer, Cell, Graph, LiveGraph, Node
+from .graph import FILE_BACKED, UNSET, Buffer, Cell, Graph, LiveGraph, Node
 from .kinds import Kind, registry_for
 from .layout import Layout
+from .mappings import shared_file
 from .memory import Region
 from .names import lookup
 from .paths import paths_of
@@ -75,6 +76,7 @@ class Restorer:
         self._matched = {id(obj) for obj in matching.values()}
         self._live_tokens = {id(obj): token for token, obj in live.objects.items()}
         self.writes: list[tuple[Region, Buffer]] = []
+        self.mapped: dict[int, str] = {}  # memory that gets its content when these files get theirs
         self._views: dict[int, Node] = {}
         self._torch_regions: set[int] = set()
         self._codes: list[types.CodeType] | None = None
@@ -404,6 +406,13 @@ class Restorer:
                     self.claimed.add(id(live))
                     if not same:
                         self.writes.append((here, buffer))
+                    self._live_tokens.setdefault(id(live), live.address)
+                    return here
+                path = shared_file(here.address) if here.flags & FILE_BACKED else None
+                if path is not None:
+                    # its content comes with the file's; other memory would no longer be the file
+                    self.claimed.add(id(live))
+                    self.mapped[token] = path
                     self._live_tokens.setdefault(id(live), live.address)
                     return here
         return self._new_region(token, node, buffer)

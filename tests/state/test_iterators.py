@@ -20,6 +20,8 @@ from torch.utils.data import (
     WeightedRandomSampler,
 )
 
+from flor_trace.errors import NotRestorable
+
 
 def counting(items: Any, *, step: int = 1) -> Iterator[Any]:
     total = 0
@@ -150,6 +152,37 @@ def again(loader: Any) -> Iterator[Any]:
     while True:
         for batch in loader:  # noqa: UP028 - suspended otherwise than a delegation
             yield batch
+
+
+class Order:
+    """A batch sampler whose iterators are all alike."""
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter([[0, 1], [2, 3]])
+
+    def __len__(self) -> int:
+        return 2
+
+
+@pytest.mark.parametrize("options", [{"batch_size": 2, "shuffle": True}, {"batch_sampler": Order()}])
+def test_nothing_jumps_over_a_pass_of_persistent_workers(options: dict[str, Any]) -> None:
+    """Each stands at the same place at the end of every pass, but its workers keep random numbers of their own."""
+    loader = DataLoader(TensorDataset(torch.zeros(4)), num_workers=1, persistent_workers=True, **options)
+    list(loader)
+    w = World(loader=loader, steps=0)
+    entry = w.snap()
+    w.v["steps"] += 1
+    same_pass = w.snap()
+    w.v["steps"] = 0
+    if "batch_size" in options:  # its sampler's iterators are generators, so that passes are told apart
+        w.replay(entry, same_pass)
+        assert w.v["steps"] == 1
+    else:
+        with pytest.raises(NotRestorable, match="keeps its state"):
+            w.replay(entry, same_pass)
+    list(loader)
+    with pytest.raises(NotRestorable, match="_MultiProcessingDataLoaderIter"):
+        w.replay(w.snap(), same_pass)
 
 
 def plain(batch: Any) -> Any:

@@ -105,6 +105,12 @@ def _mmap(w: Walker, obj: mmap.mmap, token: int) -> Node:
     return _node("mmap.mmap", obj.tell())
 
 
+def _csv_writer(w: Walker, obj: Any, token: int) -> Node:
+    """It keeps nothing from row to row but the way to its file."""
+    held = [part.__self__ for part in gc.get_referents(obj) if type(part) in (types.BuiltinMethodType, types.MethodType)]
+    return _node("_csv.writer", None, (w.cell(held[0]),)) if len(held) == 1 else emit_hidden(w, obj, token)
+
+
 def _digester(w: Walker, obj: Any, token: int) -> Node:
     length = (16,) if obj.name.startswith("shake") else ()
     return _node(f"{obj.name} of hashlib", obj.copy().hexdigest(*length))
@@ -122,7 +128,15 @@ def _ordered_iterator(w: Walker, obj: Any, token: int) -> Node:
 
 def _loader_iterator(w: Walker, obj: Any, token: int) -> Node:
     namespace = object.__getattribute__(obj, "__dict__")
-    return _node(type_name(type(obj)), (namespace.get("_num_yielded"),))
+    kind, signature = type_name(type(obj)), (namespace.get("_num_yielded"),)
+    if not namespace.get("_persistent_workers"):
+        return _node(kind, signature)
+    # Each pass ends at the same place, but its workers keep their random numbers from pass to pass. A pass has a sampler's
+    # iterator of its own; generators are told apart for good, other iterators may follow one another at one address.
+    sampler = namespace.get("_sampler_iter")
+    if type(sampler) is not types.GeneratorType:
+        return _node(kind, HIDDEN)
+    return _node(kind, signature, (w.cell(sampler),))
 
 
 def file_node(obj: Any) -> Node:
@@ -221,6 +235,7 @@ def register(reg: Registry) -> None:
     reg.add(type(iter(OrderedDict())), Handler(_ordered_iterator))
     for name in ("_hashlib.HASH", "_hashlib.HASHXOF", "_blake2.blake2b", "_blake2.blake2s", "xxhash.xxh64", "xxhash.xxh3_64"):
         reg.named[name] = Handler(_digester, serial=True)
+    reg.named["_csv.writer"] = Handler(_csv_writer, serial=True)
     reg.named["?"] = Handler(emit_c_object, serial=True)
     reg.named["C"] = Handler(emit_c_object, serial=True)
     closed: tuple[type, ...] = (threading.Thread, io.IOBase, io.StringIO, io.BytesIO, socket.socket, types.FrameType,

@@ -84,13 +84,14 @@ def kill_at_random(folder: Path, truth: Truth, dice: random.Random, findings: Fi
 
 
 def _wait_for_moment(trial: Trial, running: Running, truth: Truth, dice: random.Random) -> float:
-    """Sleep until a random time of the process' life (one in six), or of the life of its journal; returns the seconds since its start."""
+    """Wait until a random time of the process' life (one in six), or until its journal has grown to a random size, which a busy machine
+    does not shift; returns the seconds since its start."""
     if dice.random() < 1 / 6:
         time.sleep(dice.uniform(0.0, truth.seconds))
     else:
-        while running.process.poll() is None and not any(trial.store.glob("runs/*/journal")):
-            time.sleep(0.001)
-        time.sleep(dice.uniform(0.0, truth.training_seconds) if dice.random() < 0.3 else dice.uniform(0.4, 1.0) * truth.training_seconds)
+        size = dice.randrange(truth.journal_bytes)
+        while running.process.poll() is None and trial.journal_bytes() <= size:
+            time.sleep(0.0005)
     return time.monotonic() - running.began
 
 

@@ -153,14 +153,14 @@ class Running:
 
 @dataclass(frozen=True)
 class Truth:
-    """Plain runs of a script: its process, its probe's lines, and how long a recorded run takes here, in all and from its journal on."""
+    """Plain runs of a script: its process, its probe's lines, how long a recorded run takes here, and how large its journal gets."""
 
     source: str
     plain: Process
     lines: list[str]
     checkpoint: bytes
     seconds: float = 0.0
-    training_seconds: float = 0.0
+    journal_bytes: int = 0
 
 
 def learn(folder: Path, source: str) -> Truth:
@@ -177,11 +177,8 @@ def learn(folder: Path, source: str) -> Truth:
     truth = Truth(source, results[0], lines, checkpoint)
     trial = Trial(folder / "recorded", truth)
     running = trial.start()
-    while not any(trial.store.glob("runs/*/journal")):
-        time.sleep(0.001)
-    before = time.monotonic() - running.began
     recorded = trial.wait(running)
-    return replace(truth, seconds=recorded.seconds, training_seconds=recorded.seconds - before)
+    return replace(truth, seconds=recorded.seconds, journal_bytes=trial.journal_bytes())
 
 
 def with_probe(source: str) -> str:
@@ -219,6 +216,10 @@ class Trial:
             assert time.monotonic() < deadline, f"somebody still writes into {self.store}"
             time.sleep(0.01)
         return done
+
+    def journal_bytes(self) -> int:
+        """How large the journal is by now."""
+        return max((path.stat().st_size for path in self.store.glob("runs/*/journal")), default=0)
 
     def holders(self) -> list[int]:
         """The processes that have files of the store open."""

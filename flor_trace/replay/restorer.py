@@ -90,10 +90,15 @@ class Restorer:
         self._written: dict[int, Buffer] = {}
         self._hashed_after_restore = False
 
-    def release(self) -> None:
-        """The script is about to go on: what was walked is stale from now on."""
+    def release(self, keep_matching: bool = False) -> None:
+        """The script is about to go on: what was walked is stale from now on, and must not be kept alive by us.
+
+        `keep_matching`: nothing but an iterable is evaluated before the next restore.
+        """
         self._present = None
         self._written = {}
+        if not keep_matching:
+            self._matching = None
 
     def verify(self, ref: SnapshotRef, frame: FrameType | None, restored: bool = False) -> Check:
         """Compare; afterwards the live objects are known by their recorded tokens.
@@ -169,7 +174,7 @@ class Restorer:
         _check_mapped(planned.mapped.values(), ref)
         if jumping is not None and jumping.source is None and not jumping.advance_to(int(ref.at.iteration)):
             raise NotRestorable(ref.at.loop, "its iterator has too few items")
-        self.release()
+        self.release(keep_matching=True)
         restored = planned.apply()
         for live, values in zip(frames, restored.frames, strict=True):
             # read only now: variables of enclosing functions, which have been written before their inner ones

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
@@ -52,6 +53,7 @@ class ReplaySession:
         self.avoided = avoided
         self.mover = Mover(history, plan, restorer, link, avoided, mismatches)
         self._jumped = False
+        self._at_work = False
         self.at_end: Callable[[], None] = lambda: None
         self.unit: Unit | None = plan.units[0] if owns_prologue and plan.units[0].kind == PROLOGUE else None
         self.owned = self.unit is not None
@@ -63,38 +65,45 @@ class ReplaySession:
 
     def entered(self, activation: Activation, frame: FrameType) -> bool:
         """See `Driver`."""
-        try:
-            return self._entered(activation, frame)
-        finally:
-            self.restorer.release()
+        with self._at_boundary(entering=True):
+            executed = self._entered(activation, frame)
+            if not executed:
+                self.restorer.release()
+        return executed
 
     def begun(self, activation: Activation, frame: FrameType) -> None:
         """See `Driver`."""
-        try:
+        with self._at_boundary():
             self._begun(activation, frame)
-        finally:
-            self.restorer.release()
 
     def head(self, activation: Activation, frame: FrameType) -> bool:
         """See `Driver`."""
-        try:
+        with self._at_boundary():
             key = (activation.probe.key, activation.entry)
             ref = self.history.snapshots.get(Boundary(*key, activation.iteration))
             if key in self._partition_of:
                 return self._head_of_partition(activation, frame, ref)
             return self._head_inside(activation, frame, ref)
-        finally:
-            self.restorer.release()
 
     def exited(self, activation: Activation, frame: FrameType) -> None:
         """See `Driver`."""
-        try:
+        with self._at_boundary():
             self._exited(activation, frame)
-        finally:
-            self.restorer.release()
 
     def left(self, activation: Activation, frame: FrameType) -> None:
         """See `Driver`."""
+
+    @contextmanager
+    def _at_boundary(self, entering: bool = False) -> Iterator[None]:
+        """While we are at work: what is written then comes from finalizers of objects that a restore has put others in the
+        place of, and is not the script's. Nothing that has been walked may outlive the boundary, or its end would come late;
+        only what `begun` needs is kept, while the script evaluates the iterable."""
+        self._at_work = True
+        try:
+            yield
+        finally:
+            self.restorer.release(keep_matching=entering)
+            self._at_work = False
 
     def chunk(self, activation: Activation) -> int:
         """See `Driver`: up to the next recorded snapshot or end of a unit; hot loops by the millisecond."""
@@ -340,6 +349,8 @@ class ReplaySession:
 
     def wrote(self, stream: str, text: str) -> None:
         """The script has written `text`."""
+        if self._at_work:
+            return
         if not self.owned:
             if stream == "stderr":
                 self._unowned_errors.append(text)

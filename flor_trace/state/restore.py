@@ -88,15 +88,22 @@ class Restorer:
 
     def plan(self) -> Restorer:
         """Find out, without changing anything, whether the target can be restored; NotRestorable if not."""
-        with self.registry.undisturbed():
-            self._plan()
+        try:
+            with self.registry.undisturbed():
+                self._plan()
+        except BaseException:
+            del self._filler  # see `apply`
+            raise
         return self
 
     def apply(self) -> Restored:
         """Change the live state, after `plan`."""
         self.applying = True
-        with self.registry.undisturbed():
-            return self._filler.run()
+        try:
+            with self.registry.undisturbed():
+                return self._filler.run()
+        finally:
+            del self._filler  # a cycle, which would keep all replaced objects alive until the next garbage collection
 
     def frame_names(self) -> list[set[str]]:
         """The names that will be bound in each frame."""

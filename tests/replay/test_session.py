@@ -33,7 +33,7 @@ class FakeLink:
 class FakeRestorer:
     """Restores and verifies nothing, and finds everything exact."""
 
-    def release(self) -> None:
+    def release(self, keep_matching: bool = False) -> None:
         """Nothing is kept."""
 
     def verify(self, ref: SnapshotRef, frame: object, restored: bool = False) -> Any:

@@ -118,4 +118,3 @@ for epoch in range(4):
         alias = (replaced["channels_last"], replaced["csr"], made["nested0"])
     #+outer print("@@ outer", epoch, digest(written), digest(replaced), digest(made), alias and alias[1] is replaced["csr"], torch.rand(1))
     print(epoch, digest(written), digest(replaced), digest(made), torch.rand(1).item())
-#+after print("@@ after", [shown(v) for v in made.values()], [digest({n: v}) for n, v in written.items()])

@@ -260,7 +260,7 @@ def fake() -> Any:
 
 @pytest.mark.parametrize("make", [hidden, fake])
 def test_what_cannot_be_built_anew_is_refused_by_its_path(make: Callable[[], Any]) -> None:
-    make()  # whatever it imports is there before the first snapshot
+    fake()  # what it imports is there before the first snapshot
     w = World(x=None)
     entry = w.snap()
     w.v["x"] = make()

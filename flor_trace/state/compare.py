@@ -225,7 +225,7 @@ class _Comparer:
         # How far a file has been written may depend on the clock, for a log of seconds grows by their digits.
         # Nor is who holds a lock: a thread may have it for a moment.
         written = kind in ("open file", "lock") and x[2][0] == y[2][0]
-        if not written and marshal.dumps(x[2], 2) != marshal.dumps(y[2], 2) and x[2] != y[2]:
+        if not written and kind != "set" and marshal.dumps(x[2], 2) != marshal.dumps(y[2], 2) and x[2] != y[2]:
             self._payloads(x, y, link)
         if a in self.recorded.buffers:
             self._bytes(a, b, link)
@@ -405,6 +405,9 @@ class _Comparer:
         a, b = x[3], y[3]
         if len(a) != len(b):
             self._differ(link, "length", str(len(a)), str(len(b)))
+        if x[2] is not None and y[2] is not None and len(a) == len(b):
+            self._steady_sets(x, y, link)
+            return
         atoms, others = [c for c in a if not is_ref(c)], [c for c in b if not is_ref(c)]
         mine, theirs = {key_of(c) for c in atoms}, {key_of(c) for c in others}
         if mine != theirs:
@@ -416,6 +419,24 @@ class _Comparer:
         refs, other_refs = [c for c in a if is_ref(c)], [c for c in b if is_ref(c)]
         if refs or other_refs:
             self.deferred.append((refs, other_refs, link))
+
+    def _steady_sets(self, x: Node, y: Node, link: Link) -> None:
+        """Sets whose order of iteration is the same in every process: elements in order, and the slots that they are in."""
+        a, b = x[3], y[3]
+        mine, theirs = {key_of(c) for c in a if not is_ref(c)}, {key_of(c) for c in b if not is_ref(c)}
+        if mine != theirs:
+            gone = [c for c in a if not is_ref(c) and key_of(c) not in theirs]
+            new = [c for c in b if not is_ref(c) and key_of(c) not in mine]
+            self._differ(link, "elements", short(gone), short(new))
+        elif not all((is_ref(p) and is_ref(q)) or same_atom(p, q) for p, q in zip(a, b, strict=True)):
+            self._differ(link, "order", "the recorded order of iteration", "another order of iteration")
+        else:
+            if x[2] != y[2]:
+                what = "slots of the set's table, which order what is added later"
+                self._differ(link, "order to come", f"the recorded {what}", "others")
+            for i, (p, q) in enumerate(zip(a, b, strict=True)):
+                if is_ref(p):
+                    self.todo.append((p, q, (link, ("index", i))))
 
     def _unordered(self, refs: list[Cell], others: list[Cell], link: Link) -> None:
         """Elements that hash by address: those met elsewhere are known, the rest are paired in order."""

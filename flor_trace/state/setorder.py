@@ -10,7 +10,11 @@ discard the fillers. The result is verified by iterating, so a change in CPython
 from __future__ import annotations
 
 from collections.abc import Iterator
+from operator import is_
 from typing import Any
+
+from .setlayout import Layout, layout_of, search_from
+from .settable import ways_to_fill
 
 _LINEAR = 9
 _PERTURB = 5
@@ -28,6 +32,20 @@ def recipe(items: list[Any]) -> tuple[list[Any], list[Any]] | None:
             if len(found) == len(items) and all(a is b or a == b for a, b in zip(found, items, strict=True)):
                 return plan
     return None
+
+
+def rebuild(target: set[Any], items: list[Any], layout: Layout) -> bool:
+    """Fill a set so that every element is in its slot; False, and some order or other, where no way to that is found."""
+    finger, pattern = layout
+    for steps in ways_to_fill(items, pattern):
+        set.clear(target)
+        for add, item in steps:
+            (set.add if add else set.discard)(target, item)
+        found = layout_of(target)
+        if found is not None and found[1] == pattern and all(map(is_, items, set.__iter__(target))):
+            search_from(target, finger)
+            return True
+    return False
 
 
 def follow(target: set[Any], plan: tuple[list[Any], list[Any]]) -> None:

@@ -39,13 +39,16 @@ def test_a_run_is_in_use_until_its_recording_ends(tmp_path: Path) -> None:
 def test_a_child_that_outlives_the_recording_does_not_keep_the_lock(tmp_path: Path) -> None:
     recording = begun(tmp_path)
     there, here = os.pipe()
+    runs, running = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(here)
+        os.write(running, b"1")
         os.read(there, 1)
         os._exit(0)
     program = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     assert locks.in_use(recording.folder)  # the child lets go of its own copy only
+    os.read(runs, 1)
     recording.close(0)
     still = locks.in_use(recording.folder)
     os.close(here)

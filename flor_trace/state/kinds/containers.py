@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import marshal
+import sys
 import types
 from collections import OrderedDict, defaultdict, deque
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from ...errors import NotRestorable
 from ..graph import Node
 from ..layout import hash_runs_user_code, mro
-from ..setorder import follow, recipe
+from ..setlayout import layout_of
+from ..setorder import follow, rebuild, recipe
 from ..walk import BULK
 from . import Handler, Kind, Registry
 
@@ -88,9 +91,30 @@ def _emit_defaultdict(w: Walker, obj: defaultdict[Any, Any], token: int) -> Node
 
 
 def _emit_set(w: Walker, obj: Any, token: int) -> Node:
-    plain: type = set if set in mro(type(obj)) else frozenset
+    plain: Any = set if set in mro(type(obj)) else frozenset
     cls, attrs = ends(w, obj, plain)
-    return (plain.__name__, cls, None, tuple([w.cell(item) for item in list(plain.__iter__(obj))]), attrs)  # type: ignore[attr-defined]
+    items = list(plain.__iter__(obj))
+    layout = layout_of(obj) if plain is set and _steady(items) else None
+    return (plain.__name__, cls, layout, tuple([w.cell(item) for item in items]), attrs)
+
+
+# None hashes by its address before Python 3.12.
+_STEADY = (str, int, bytes, float, bool, complex, *((type(None),) if sys.version_info >= (3, 12) else ()))
+_STEADY_IDS = frozenset(map(id, _STEADY))  # classes are not hashed, which a metaclass may have its own way of
+
+
+def _steady(items: list[Any]) -> bool:
+    """Whether the hashes of these are the same in every process with the same hash seed."""
+    todo = items
+    while todo:
+        kinds = set(map(id, map(type, todo)))
+        nested = [item for item in todo if type(item) is tuple] if id(tuple) in kinds else []
+        if not kinds <= _STEADY_IDS | {id(tuple)}:
+            return False
+        if id(float) in kinds and any(item != item for item in todo if type(item) is float):
+            return False  # what is not a number hashes by its address
+        todo = list(chain.from_iterable(nested))
+    return True
 
 
 def _emit_deque(w: Walker, obj: deque[Any], token: int) -> Node:
@@ -242,23 +266,35 @@ class SetKind(Kind):
 
     def check(self, r: Restorer, obj: Any, token: int, node: Node) -> None:
         items = [r.resolve(cell) for cell in node[3]]
-        if all_identical(items, list(set.__iter__(obj))):
+        if _as_recorded(obj, items, node):
             return
         if any(needs_hash(item) for item in items):
             raise NotRestorable(r.path(token), "hashing its elements would run user code")
-        # objects cannot be hashed yet: they may be empty still
-        if all(type(cell) is not tuple for cell in node[3]) and recipe(items) is None:
-            raise NotRestorable(r.path(token), "the set's order of iteration cannot be had again")
+        if node[2] is not None:
+            found = rebuild(set(), items, node[2])
+        else:
+            # objects cannot be hashed yet: they may be empty still
+            found = any(type(cell) is tuple for cell in node[3]) or recipe(items) is not None
+        if not found:
+            raise NotRestorable(r.path(token), _NO_ORDER)
 
     def fill(self, r: Restorer, obj: Any, token: int, node: Node) -> None:
         items = [r.resolve(cell) for cell in node[3]]
-        if all_identical(items, list(set.__iter__(obj))):
+        if _as_recorded(obj, items, node) or (node[2] is not None and rebuild(obj, items, node[2])):
             return
         # objects that are only now complete may hash otherwise than when the plan was made
         plan = recipe(items)
         if plan is None:
             r.notes.append(f"{r.path(token)}: the set holds objects ordered by address; its order differs")
         follow(obj, plan or (items, []))
+
+
+_NO_ORDER = "the set's order of iteration cannot be had again"
+
+
+def _as_recorded(live: set[Any], items: list[Any], node: Node) -> bool:
+    """Whether a set holds just these, in this order and, where that is known, in the recorded slots."""
+    return all_identical(items, list(set.__iter__(live))) and (node[2] is None or layout_of(live) == node[2])
 
 
 class FrozenSetKind(Kind):
@@ -275,7 +311,7 @@ class FrozenSetKind(Kind):
             raise NotRestorable(r.path(token), "hashing its elements would run user code")
         plan = recipe(items)
         if plan is None and all(type(cell) is not tuple for cell in node[3]):
-            raise NotRestorable(r.path(token), "the set's order of iteration cannot be had again")
+            raise NotRestorable(r.path(token), _NO_ORDER)
         # a frozenset made from a set takes its table over, but not the gaps: verified like any other
         best: set[Any] = set()
         follow(best, plan or (items, []))
@@ -283,7 +319,7 @@ class FrozenSetKind(Kind):
         if plan is not None and not all_identical(list(frozenset.__iter__(made)), items):
             made = frozenset.__new__(r.type_of(node, frozenset), items)
             if not all_identical(list(frozenset.__iter__(made)), items):
-                raise NotRestorable(r.path(token), "the set's order of iteration cannot be had again")
+                raise NotRestorable(r.path(token), _NO_ORDER)
         return made
 
 

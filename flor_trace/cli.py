@@ -16,18 +16,21 @@ USAGE = """\
 usage: flor_trace record [OPTIONS] [--] (FILE | -m MODULE | -c CODE) [ARGS...]
        flor_trace replay [OPTIONS] [--] [FILE]
        flor_trace doctor [OPTIONS] [--] FILE [ARGS...]
-       flor_trace runs | show | logs | verify | rm | gc | compact [--store DIR] [--json] [RUN...]
+       flor_trace plot [OPTIONS] [RUN] [NAME...]
+       flor_trace runs | show | logs | verify | rm | gc | compact | config [--store DIR] [--json] [RUN...]
 
 record   run a script as python would, and record it
 replay   print what log statements added since would have printed in the recorded run
 runs     list the recorded runs
 show     tell one run's details
 logs     print a run's recorded output, and what replays have added to it
+plot     draw numbers that a run or its replays printed
 verify   check every stored byte of a run; with --deep execute a part of it again
 doctor   tell what of a script will not be captured exactly
 rm       delete runs
 gc       delete what crashed recordings left, and the runs that --keep, --older-than and --max-size do not keep
 compact  write finished runs anew in less space
+config   tell every setting and where its value comes from
 
 flor_trace COMMAND --help tells a command's options.
 """
@@ -44,7 +47,59 @@ Runs the script as python would and records it. Everything after FILE, MODULE or
   --every N|auto     a snapshot at every N-th iteration of the outermost loops, whatever it costs (auto)
   --instrument PKG   instrument this installed package too; may be repeated
   -q, --quiet        no summary line
+
+  flor_trace record train.py --lr 0.1
+  flor_trace record --name baseline --tag lr=0.1 --overhead 0.02 -m trainer.main --config a.yaml
 """
+
+EXAMPLES = {
+    "replay": """\
+  flor_trace replay                                   the last run, with all cores
+  flor_trace replay --workers 4 --run baseline train.py
+  flor_trace replay --iterations 7 --show all         one epoch, the recorded lines around the new ones
+  flor_trace replay --dry-run                         what it would do, and how long that takes
+""",
+    "doctor": """\
+  flor_trace doctor train.py
+  flor_trace doctor --run --seconds 60 train.py --lr 0.1
+""",
+    "runs": """\
+  flor_trace runs
+  flor_trace runs --json | jq -r '.[] | select(.exit_status == 0) | .id'
+""",
+    "show": """\
+  flor_trace show                                     the last run
+  flor_trace show baseline --json
+""",
+    "logs": """\
+  flor_trace logs                                     all lines, those of replays in their places
+  flor_trace logs baseline --replay none | grep loss
+""",
+    "plot": """\
+  flor_trace plot                                     the words that numbers follow
+  flor_trace plot loss                                of the last run
+  flor_trace plot baseline "train loss" "test loss" --to loss.png
+""",
+    "verify": """\
+  flor_trace verify
+  flor_trace verify --deep --sample 8 baseline
+""",
+    "rm": """\
+  flor_trace rm baseline 20261123-0908
+""",
+    "gc": """\
+  flor_trace gc --dry-run --older-than 30d
+  flor_trace gc --keep 10 --max-size 50GB             the ten newest, and of the others as many as fit
+""",
+    "compact": """\
+  flor_trace compact                                  all runs that have ended
+  flor_trace compact baseline
+""",
+    "config": """\
+  flor_trace config
+  FLOR_TRACE_OVERHEAD=0.05 flor_trace config --json
+""",
+}
 
 BROKEN_PIPE_STATUS = 141
 """What a shell reports of a command that SIGPIPE ended: 128 + 13."""
@@ -228,11 +283,15 @@ def _doctor(words: list[str]) -> int:
 
 # -- the rest -----------------------------------------------------------------------------------------------------------
 
-_QUERIES = ("runs", "show", "logs", "verify", "rm", "gc", "compact")
+_QUERIES = ("runs", "show", "logs", "plot", "verify", "rm", "gc", "compact", "config")
 _ABOUT = {
     "runs": "Lists the recorded runs.",
     "show": "Tells one run's details.",
     "logs": "Prints a run's recorded output, with the lines that replays have added in their places.",
+    "plot": "Draws numbers that a run or its replays printed, each by the words before it; without a name it lists these words. That takes "
+    "the extra plot: pip install 'flor_trace[plot]'.",
+    "config": "Tells every setting's value, and where it came from: a variable, pyproject.toml ([tool.flor_trace]), setup.cfg "
+    "([flor_trace]), or the default. The command line goes before all of these.",
     "verify": "Checks every stored byte of a run; exits with 1 where some are damaged. With --deep it executes a part of it again.",
     "rm": "Deletes runs.",
     "gc": "Deletes what crashed recordings and replays left behind, and the runs that the options do not keep; never one that is "
@@ -245,7 +304,7 @@ _ABOUT = {
 def _query(command: str, words: list[str]) -> int:
     parser = _parser(command, _ABOUT[command])
     parser.add_argument("--json", action="store_true", help="print JSON")
-    if command in ("show", "logs", "verify"):
+    if command in ("show", "logs", "plot", "verify"):
         parser.add_argument("run", metavar="RUN", nargs="?", default="@last", help="an id, the beginning of one, a name, or @last")
         if command == "verify":
             parser.add_argument("--deep", action="store_true", help="execute a sample of the run again; exits with 3 if it diverges")
@@ -260,13 +319,23 @@ def _query(command: str, words: list[str]) -> int:
         parser.add_argument("--dry-run", action="store_const", const=True, help="delete nothing, tell what would be")
     elif command == "compact":
         parser.add_argument("runs", metavar="RUN", nargs="*", help="ids, beginnings of ids, or names; none: all that have ended")
-    if command == "logs":
+    if command == "plot":
+        parser.add_argument("names", metavar="NAME", nargs="*", help='such as "train loss" or loss; none: list them')
+        parser.add_argument("--to", metavar="FILE", help="draw into a picture (.png, .svg, .pdf) instead of the terminal")
+    if command in ("logs", "plot"):
         parser.add_argument("--replay", metavar="ID|all|none", default="all", help="whose new lines to show in their places (all)")
     namespace = parser.parse_args(words)
     from flor_trace.config import CleanupOptions, Options
     from flor_trace.query import commands
 
+    if command == "config":
+        return _tolerating_closed_pipe(lambda: commands.config(as_json=namespace.json))
     store = Options({"store": namespace.store}).store
+    if command == "plot":
+        picked, target = namespace.replay, namespace.to
+        return _tolerating_closed_pipe(
+            lambda: commands.plot(store, namespace.run, namespace.names, replay=picked, to=target, as_json=namespace.json)
+        )
     if command == "rm":
         return commands.remove(store, namespace.runs, as_json=namespace.json)
     if command == "compact":
@@ -304,11 +373,15 @@ def _tolerating_closed_pipe(action: Callable[[], int]) -> int:
 
 def _parser(command: str, about: str) -> argparse.ArgumentParser:
     import argparse
+    import textwrap
 
     class Parser(argparse.ArgumentParser):
         def error(self, message: str) -> NoReturn:
             raise UsageError(f"{command}: {message}")
 
-    parser = Parser(prog=f"flor_trace {command}", description=about, allow_abbrev=False)
+    parser = Parser(
+        prog=f"flor_trace {command}", description="\n".join(textwrap.wrap(about, 100)), epilog="examples:\n" + EXAMPLES[command],
+        formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
+    )  # fmt: skip
     parser.add_argument("--store", metavar="DIR", help="where runs are kept (.flor)")
     return parser

@@ -261,15 +261,26 @@ def _parse(name: str, value: Any, source: str) -> Any:
 
 
 def _origin(name: str, source: str) -> str:
-    return _variable(name) if source == "environment" else source
+    return variable(name) if source == "environment" else source
 
 
-def _variable(name: str) -> str:
+def automatic(name: str) -> bool:
+    """Whether a setting without a value is chosen by flor_trace itself (`auto`)."""
+    return SETTINGS[name].parse is _count_or_auto
+
+
+def configurable(name: str) -> bool:
+    """Whether a setting is read from files and the environment, too."""
+    return name not in _COMMAND_LINE_ONLY
+
+
+def variable(name: str) -> str:
+    """The environment variable that sets a setting."""
     return f"FLOR_TRACE_{name.upper()}"
 
 
 def _from_environment(environ: Mapping[str, str]) -> tuple[dict[str, Any], str]:
-    found = {name: environ.get(_variable(name), "") for name in SETTINGS}
+    found = {name: environ.get(variable(name), "") for name in SETTINGS}
     return {name: value for name, value in found.items() if value}, "environment"
 
 

@@ -6,7 +6,9 @@ import json
 import os
 import sys
 
-from flor_trace.query import check, cleanup, merged, text
+from flor_trace.errors import RunNotFound
+from flor_trace.query import check, cleanup, merged, metrics, settings, text
+from flor_trace.query import plot as drawing
 from flor_trace.query.details import details, page
 from flor_trace.store import catalog
 from flor_trace.store.locks import Using
@@ -57,6 +59,47 @@ def logs(store: str, reference: str, *, replay: str = "all", as_json: bool = Fal
             print(json.dumps(record))
         else:
             text.write(record["text"])
+    return 0
+
+
+def plot(store: str, reference: str, names: list[str], *, replay: str = "all", to: str | None = None, as_json: bool = False) -> int:
+    """`plot`: draws what the run printed after these words, or lists the words that numbers follow. `to` is a picture's file.
+    A single word that names no run is one of them, of the last run."""
+    try:
+        run = open_run(store, reference)
+    except RunNotFound:
+        if names or reference.startswith("@"):
+            raise
+        run, names = open_run(store, "@last"), [reference]
+    found = metrics.series_of(merged.merged_log(run, merged.chosen_replays(run, replay)))
+    if names:
+        found = [one for name in names for one in metrics.chosen(found, name)]
+    if as_json:
+        text.write_json([{"name": one.name, "values": one.values, "iterations": one.at} for one in found])
+    elif not names:
+        rows: list[tuple[str, ...]] = [("name", "values", "first", "last", "least", "greatest")]
+        for one in found:
+            picked = (one.values[0], one.values[-1], min(one.values), max(one.values))
+            rows.append((one.name, str(len(one.values)), *[f"{value:.6g}" for value in picked]))
+        print(text.columns(rows, right=frozenset(range(1, 6))), end="")
+    elif to is not None:
+        drawing.to_file(to, f"run {run.id}", found)
+        print(f"wrote {to}")
+    else:
+        print(drawing.in_terminal(f"run {run.id}", found, colour=sys.stdout.isatty()))
+    return 0
+
+
+def config(*, as_json: bool = False) -> int:
+    """`config`: every setting, and where its value came from."""
+    found = settings.settings()
+    if as_json:
+        text.write_json(found)
+        return 0
+    rows = [("setting", "value", "from", "used by", "variable")]
+    for one in found:
+        rows.append((one["name"], settings.shown(one["value"]), one["origin"], ", ".join(one["commands"]), one["variable"]))
+    print(text.columns(rows), end="")
     return 0
 
 

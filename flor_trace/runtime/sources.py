@@ -46,7 +46,7 @@ class Sources:
         self._modules_seen = -1
         self._wrapped: dict[Any, Callable[..., Any]] = {}
         self._table: dict[Any, Callable[..., Any]] = {}
-        self._safe: set[type] = set()
+        self._safe: set[int] = set()  # ids of types: a class may define how it hashes
         if mode != "off":
             os.register_at_fork(after_in_child=self._stop)
             self.refresh()
@@ -56,7 +56,7 @@ class Sources:
     def clock(self, f: Any) -> Any:
         """Return `f`, or what stands in for it where it is a known source and the mode asks for that."""
         # Looking up an arbitrary callable would run its __hash__ and __eq__; those of the types in `_safe` are C code.
-        if type(f) in self._safe:
+        if id(type(f)) in self._safe:
             return self._table.get(f) or self._miss(f)
         return self._miss(f)
 
@@ -79,7 +79,7 @@ class Sources:
         for f, source in known_sources():
             if f not in self._wrapped:
                 self._wrapped[f] = self._wrap(f, source)
-                self._safe.add(type(f))
+                self._safe.add(id(type(f)))
         if not self._suspended:
             self._table = self._wrapped
 
@@ -127,7 +127,7 @@ class Sources:
             return f
         if self._modules_seen != len(sys.modules):
             self.refresh()
-            if type(f) in self._safe and f in self._table:
+            if id(type(f)) in self._safe and f in self._table:
                 return self._table[f]
         source = bound_source(f)
         return f if source is None else self._wrap(f, source)

@@ -19,6 +19,11 @@ _MANAGED_WEAKREF = 1 << 3 if sys.version_info >= (3, 12) else 0
 _MANAGED_DICT = 1 << 4
 _HEAP_TYPE = 1 << 9
 _POINTER = 8
+# by id: the value of a class attribute may be of a class that defines how it hashes
+_PLACES = frozenset(map(id, (types.GetSetDescriptorType, types.MemberDescriptorType)))
+_IN_C = frozenset(
+    map(id, (types.WrapperDescriptorType, types.MethodDescriptorType, types.BuiltinMethodType, types.ClassMethodDescriptorType))
+)
 
 
 def class_dict(cls: type) -> Any:
@@ -29,6 +34,11 @@ def class_dict(cls: type) -> Any:
 def mro(cls: type) -> tuple[type, ...]:
     """The class's method resolution order, past any metaclass."""
     return _class_mro(cls)
+
+
+def derives(cls: type, base: type) -> bool:
+    """Whether `cls` is `base` or a subclass of it, past any metaclass (`base in mro(cls)` and `isinstance` would ask the user's)."""
+    return type.__subclasscheck__(base, cls)
 
 
 def type_name(cls: type) -> str:
@@ -61,7 +71,7 @@ class Layout:
         for base in mro(cls):
             namespace = class_dict(base)
             found = namespace.get("__dict__")
-            if self.dict_descriptor is None and type(found) in (types.GetSetDescriptorType, types.MemberDescriptorType):
+            if self.dict_descriptor is None and id(type(found)) in _PLACES:
                 self.dict_descriptor = found
             if "__slots__" not in namespace:
                 continue
@@ -89,7 +99,7 @@ class Layout:
         if self.dict_descriptor is None:
             return None
         found = self.dict_descriptor.__get__(obj)
-        return found if isinstance(found, dict) else None
+        return found if type(found) is dict or derives(type(found), dict) else None
 
     def make(self, *args: Any) -> Any:
         """A bare instance from the nearest `__new__` that is written in C."""
@@ -105,12 +115,7 @@ def has_python_method(cls: type, name: str) -> bool:
     for base in mro(cls):
         found = class_dict(base).get(name)
         if found is not None:
-            return type(found) not in (
-                types.WrapperDescriptorType,
-                types.MethodDescriptorType,
-                types.BuiltinMethodType,
-                types.ClassMethodDescriptorType,
-            )
+            return id(type(found)) not in _IN_C
     return False
 
 

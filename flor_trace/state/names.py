@@ -6,11 +6,14 @@ import importlib
 import os
 import sys
 import types
+from collections.abc import Callable
 from typing import Any
 
 from ..errors import NotRestorable
+from .layout import derives
 
 _MISSING = object()
+_namespace: Callable[[Any], dict[str, Any]] = types.ModuleType.__dict__["__dict__"].__get__  # type: ignore[index]
 # Where replay leaves the functions of files as they are, and where it has put those that stand in for them: a name restored
 # must lead to the latter, or the script's real files would be changed.
 _PUBLIC = {"posix": "os", "_io": "io", "_sqlite3": "sqlite3"}
@@ -26,16 +29,16 @@ def lookup(module: str, qualname: str) -> Any:
     for part in qualname.split("."):
         if found is _MISSING:
             return _MISSING
-        if isinstance(found, type):
+        if derives(type(found), type):
             for base in type.__dict__["__mro__"].__get__(found):
                 inner = type.__dict__["__dict__"].__get__(base).get(part, _MISSING)
                 if inner is not _MISSING:
                     break
-            if isinstance(inner, staticmethod):
+            if derives(type(inner), staticmethod):
                 inner = inner.__func__
         else:
-            space = getattr(found, "__dict__", None) if isinstance(found, type(sys)) else None
-            inner = space.get(part, _MISSING) if isinstance(space, dict) else _MISSING
+            space = _namespace(found) if derives(type(found), types.ModuleType) else {}
+            inner = space.get(part, _MISSING)
         found = inner
     if found is _MISSING and module == "builtins":
         return _UNNAMED.get(qualname, _MISSING)

@@ -19,7 +19,7 @@ from .compare import compare
 from .fill import Filler, Restored
 from .graph import FILE_BACKED, UNSET, Buffer, Cell, Graph, LiveGraph, Node
 from .kinds import Kind, registry_for
-from .layout import Layout
+from .layout import Layout, derives
 from .mappings import shared_file
 from .memory import Region
 from .names import lookup
@@ -81,6 +81,7 @@ class Restorer:
         self._torch_regions: set[int] = set()
         self._codes: list[types.CodeType] | None = None
         self._enclosing: Enclosing | None = None
+        self._layouts: dict[int, Layout] = dict(scope.cached("layouts", dict))
 
     def run(self) -> Restored:
         """Plan, then apply."""
@@ -147,8 +148,10 @@ class Restorer:
 
     def layout(self, cls: type) -> Layout:
         """The layout of a class."""
-        known: dict[type, Layout] = self.scope.cached("layouts", dict)
-        return known.get(cls) or Layout(cls)
+        found = self._layouts.get(id(cls))
+        if found is None:
+            found = self._layouts[id(cls)] = Layout(cls)
+        return found
 
     def blob(self, token: int) -> bytes:
         """The recorded content of a buffer."""
@@ -217,7 +220,7 @@ class Restorer:
     def by_name(self, module: str | None, qualname: str, kind: type) -> Any:
         """The function or class that a loaded module holds under the name, unless it stands for another one."""
         found = lookup(module or "", qualname)
-        if kind not in type(found).__mro__ or id(found) in self.claimed or id(found) in self._matched:
+        if not derives(type(found), kind) or id(found) in self.claimed or id(found) in self._matched:
             return None
         self.claimed.add(id(found))
         return found

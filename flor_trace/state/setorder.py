@@ -20,6 +20,7 @@ _LINEAR = 9
 _PERTURB = 5
 _DEPTH = 24  # probes considered per element
 _WORD = (1 << 64) - 1
+_NUMBERS = frozenset(map(id, (int, float, bool, complex)))  # by id: a class may define how it hashes
 
 
 def recipe(items: list[Any]) -> tuple[list[Any], list[Any]] | None:
@@ -117,7 +118,7 @@ def _plan(items: list[Any], hashes: list[int], size: int) -> tuple[list[Any], li
     owner = {slot: k for k, slot in enumerate(slots)}
     late = [k for k, j in enumerate(chosen) if j]
     blocked = {slot for k in late for slot in paths[k][: chosen[k]]} - set(owner)
-    taken = {item for item in items if type(item) in (int, float, bool, complex)}
+    taken = {item for item in items if id(type(item)) in _NUMBERS}
 
     def filler(slot: int) -> int:
         while slot in taken:

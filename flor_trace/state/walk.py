@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import enum
 import gc
-import marshal
 import types
 from collections.abc import Callable, Mapping
-from itertools import chain
 from typing import Any
 
+from .bulk import reader_of
 from .graph import UNSET, Buffer, Cell, Graph, LiveGraph, RootEntry
 from .kinds import Handler, Registry, registry_for
-from .layout import Layout, module_of, mro, qualname_of, type_name
+from .layout import Layout, derives, module_of, mro, qualname_of, type_name
 from .memory import Memory, Stager, bytes_digest
 from .names import lookup, singletons
 from .scope import Roots, Scope, is_state
 from .tokens import TokenTable
 
-BULK = 1000  # a container with more elements is tried as one leaf
 LARGE = 4096  # bytes and strings longer than this are buffers
 _BIG_INT = 1 << 20  # no object lives below this address
-_ATOM_TYPES = frozenset({int, float, bool, str, bytes, complex, type(None)})
-_NESTED_TYPES = _ATOM_TYPES | {tuple}
 
 
 def walk(
@@ -53,7 +49,7 @@ class Walker:
         self.tokens = tokens
         self.roots = roots
         self.registry: Registry = registry_for(scope)
-        self.handlers: dict[type, Handler] = {**self.registry.exact, **self.registry.resolved}
+        self.handlers: dict[int, Handler] = {**self.registry.exact, **self.registry.resolved}
         self.graph = Graph()
         self.nodes = self.graph.nodes
         self.objects: dict[int, Any] = {}
@@ -66,8 +62,8 @@ class Walker:
         self.big_ints: set[int] = set()
         self.singletons = singletons()
         self.root_dicts = {id(namespace) for namespace in roots.modules.values()}
-        self._layouts: dict[type, Layout] = scope.cached("layouts", dict)
-        self._type_cells: dict[type, Cell] = {}
+        self._layouts: dict[int, Layout] = dict(scope.cached("layouts", dict))
+        self._type_cells: dict[int, Cell] = {}
 
     def run(self) -> LiveGraph:
         """Walk all roots."""
@@ -117,7 +113,7 @@ class Walker:
         found = self.memo.get(id(obj))
         if found is not None:
             return found
-        handler = self.handlers.get(cls)
+        handler = self.handlers.get(id(cls))
         if handler is None:
             handler = self._resolve(cls)
         if handler.atom is not None:
@@ -135,18 +131,18 @@ class Walker:
 
     def layout(self, cls: type) -> Layout:
         """The layout of a type, kept between walks."""
-        found = self._layouts.get(cls)
+        found = self._layouts.get(id(cls))
         if found is None:
-            found = Layout(cls)
-            if "<locals>" not in qualname_of(cls):  # a class made again and again must not be kept alive
-                self._layouts[cls] = found
+            found = self._layouts[id(cls)] = Layout(cls)
+            if _lasts(cls):
+                self.scope.cached("layouts", dict)[id(cls)] = found
         return found
 
     def type_cell(self, cls: type) -> Cell:
         """The cell of a type."""
-        found = self._type_cells.get(cls)
+        found = self._type_cells.get(id(cls))
         if found is None:
-            found = self._type_cells[cls] = self.cell(cls)
+            found = self._type_cells[id(cls)] = self.cell(cls)
         return found
 
     def attrs(self, obj: Any, cls: type, keep_empty: bool = False) -> Any:
@@ -177,25 +173,12 @@ class Walker:
             return ("global", module, qualname)
         return None
 
-    def bulk(self, obj: Any, token: int, elements: Any) -> bool:
-        """Write a large container of atoms as one buffer; False where it holds anything else."""
-        kinds = set(map(type, elements))
-        if not kinds <= _ATOM_TYPES:
-            if not kinds <= _NESTED_TYPES:
-                return False
-            inner = set(map(type, chain.from_iterable(e for e in elements if type(e) is tuple)))
-            if not inner <= _ATOM_TYPES:
-                return False
-            kinds |= inner
-        # Up to version 1 marshal tells interned strings from others, and floats need version 2: with strings use 0.
-        version = 0 if str in kinds else 2
-        if version == 0 and (float in kinds or complex in kinds):
-            return False
-        plain = obj if type(obj) in (list, tuple, dict) else None
-        if plain is None:
-            return False
-        self.data_buffer(token, lambda: marshal.dumps(plain, version))
-        return True
+    def bulk(self, obj: Any, token: int) -> bool:
+        """Write a large plain container of atoms as one buffer; False where it holds anything else."""
+        reader = reader_of(obj)
+        if reader is not None:
+            self.data_buffer(token, reader)
+        return reader is not None
 
     def data_buffer(self, token: int, reader: Callable[[], Any]) -> None:
         """Note a buffer whose content `reader` gives."""
@@ -231,24 +214,24 @@ class Walker:
     def _resolve(self, cls: type) -> Handler:
         """The handler of a type met for the first time."""
         reg = self.registry
-        handler = reg.bases[enum.Enum] if enum.Enum in mro(cls) else None  # before the int or str that a member also is
+        handler = reg.bases[id(enum.Enum)] if derives(cls, enum.Enum) else None  # before the int or str that a member also is
         for base in mro(cls)[:-1] if handler is None else ():
-            handler = reg.named.get(type_name(base)) or reg.bases.get(base)
+            handler = reg.named.get(type_name(base)) or reg.bases.get(id(base))
             if handler is not None:
                 break
         if handler is None:
-            if issubclass_type(cls):
-                handler = reg.bases[type]
+            if derives(cls, type):
+                handler = reg.bases[id(type)]
             elif module_of(cls) in ("typing", "types") and cls is not types.SimpleNamespace:
                 handler = reg.named["?"]
             else:
-                handler = reg.bases[object] if self.layout(cls).plain else reg.named["C"]
-        self.handlers[cls] = handler
-        if "<locals>" not in qualname_of(cls):
-            reg.resolved[cls] = handler
+                handler = reg.bases[id(object)] if self.layout(cls).plain else reg.named["C"]
+        self.handlers[id(cls)] = handler
+        if _lasts(cls):
+            reg.resolve(cls, handler)
         return handler
 
 
-def issubclass_type(cls: type) -> bool:
-    """Whether instances of `cls` are classes, without asking a metaclass."""
-    return type in mro(cls)
+def _lasts(cls: type) -> bool:
+    """Whether a class is its module's, and so may be remembered: one made again and again must not be kept alive."""
+    return lookup(module_of(cls), qualname_of(cls)) is cls

@@ -476,7 +476,7 @@ def test_a_large_container_is_marshalled_once(monkeypatch: pytest.MonkeyPatch) -
         return marshal.dumps(value, version)
 
     w = World(numbers=list(range(5000)), words={i: str(i) for i in range(3000)})
-    monkeypatch.setattr(sys.modules["flor_trace.state.walk"], "marshal", types.SimpleNamespace(dumps=dumps))
+    monkeypatch.setattr(sys.modules["flor_trace.state.bulk"], "marshal", types.SimpleNamespace(dumps=dumps))
     for wanted in (True, False):
         live = walk(w.roots(), w.scope, w.tokens, wanted=lambda digest: wanted)  # noqa: B023
         assert sorted(calls) == [3000, 5000]

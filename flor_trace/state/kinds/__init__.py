@@ -9,7 +9,8 @@ import importlib
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, ExitStack
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from ...errors import NotRestorable
 from ..graph import Cell, Node
@@ -23,7 +24,8 @@ Emit = Callable[["Walker", Any, int], Node]
 Atom = Callable[["Walker", Any], Cell]
 
 
-class Handler(NamedTuple):
+@dataclass(frozen=True, slots=True, eq=False)
+class Handler:
     """What the walk does with instances of one type.
 
     `atom` writes the object as a value, or returns None for one that must be a node; `serial` asks for a token
@@ -64,24 +66,39 @@ class Kind:
 
 
 class Registry:
-    """Handlers by type and kinds by name."""
+    """Handlers by type and kinds by name.
+
+    Types are looked up by `id` wherever they may be the user's: as a key, a class is hashed and compared by its metaclass.
+    """
 
     def __init__(self) -> None:
-        self.exact: dict[type, Handler] = {}
-        self.bases: dict[type, Handler] = {}
+        self.exact: dict[int, Handler] = {}
+        self.bases: dict[int, Handler] = {}
         self.named: dict[str, Handler] = {}
         self.kinds: dict[str, Kind] = {}
         self.decoders: dict[str, Callable[[tuple[Any, ...]], Any]] = {}
         self.loaded: set[str] = set()
         # context managers under which objects are read and built, so that no code of the user's answers
         self.guards: list[Callable[[], AbstractContextManager[Any]]] = []
-        self.resolved: dict[type, Handler] = {}
+        self.resolved: dict[int, Handler] = {}
+        self._kept: list[type] = []  # whose ids are keys: none may become another's
 
     def add(self, cls: type, handler: Handler, subclasses: bool = False) -> None:
         """Handle instances of `cls`, and of its subclasses if asked."""
-        self.exact[cls] = handler
+        self.exact[id(cls)] = handler
+        self._kept.append(cls)
         if subclasses:
-            self.bases[cls] = handler
+            self.base(cls, handler)
+
+    def base(self, cls: type, handler: Handler) -> None:
+        """Handle instances of subclasses of `cls` that nothing nearer handles."""
+        self.bases[id(cls)] = handler
+        self._kept.append(cls)
+
+    def resolve(self, cls: type, handler: Handler) -> None:
+        """Remember how instances of a class are handled that was met in a walk, and that lasts as long as the program."""
+        self.resolved[id(cls)] = handler
+        self._kept.append(cls)
 
     def kind(self, kind: Kind) -> None:
         """Make a kind known."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ..restore import Restorer
     from ..walk import Walker
 
-_PLAIN = (int, float, str, bytes, bool, type(None))
+_PLAIN = frozenset(map(id, (int, float, str, bytes, bool, type(None))))
 
 
 def _range(w: Walker, obj: range) -> Cell:
@@ -23,7 +23,7 @@ def _range(w: Walker, obj: range) -> Cell:
 
 def _slice(w: Walker, obj: slice) -> Cell:
     parts = (obj.start, obj.stop, obj.step)
-    return ("slice", *parts) if all(type(part) in _PLAIN for part in parts) else None
+    return ("slice", *parts) if all(id(type(part)) in _PLAIN for part in parts) else None
 
 
 def _emit_slice(w: Walker, obj: slice, token: int) -> Node:
@@ -55,7 +55,7 @@ def _enum(w: Walker, obj: enum.Enum) -> Cell:
 
 def _enum_value(obj: enum.Enum) -> Any:
     value = object.__getattribute__(obj, "_value_")
-    return value if type(value) in _PLAIN else None
+    return value if id(type(value)) in _PLAIN else None
 
 
 def _emit_enum(w: Walker, obj: enum.Enum, token: int) -> Node:
@@ -83,7 +83,7 @@ def register(reg: Registry) -> None:
     reg.add(slice, Handler(_emit_slice, _slice))
     reg.add(type(Ellipsis), Handler(None, _singleton("builtins.Ellipsis")))
     reg.add(type(NotImplemented), Handler(None, _singleton("builtins.NotImplemented")))
-    reg.bases[enum.Enum] = Handler(_emit_enum, _enum)
+    reg.base(enum.Enum, Handler(_emit_enum, _enum))
     reg.kind(SliceKind())
     reg.kind(EnumKind())
     reg.decoders["range"] = lambda cell: range(*cell[1:])

@@ -10,11 +10,11 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from ...errors import NotRestorable
+from ..bulk import BULK
 from ..graph import Node
-from ..layout import hash_runs_user_code, mro
+from ..layout import derives, hash_runs_user_code
 from ..setlayout import layout_of
 from ..setorder import follow, rebuild, recipe
-from ..walk import BULK
 from . import Handler, Kind, Registry
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def ends(w: Walker, obj: Any, plain: type) -> tuple[Any, Any]:
 
 def _emit_list(w: Walker, obj: list[Any], token: int) -> Node:
     if type(obj) is list:
-        if len(obj) > BULK and w.bulk(obj, token, obj):
+        if len(obj) > BULK and w.bulk(obj, token):
             return ("list", None, _BULK, (), None)
         cell = w.cell
         return ("list", None, None, tuple([cell(item) for item in obj]), None)
@@ -44,7 +44,7 @@ def _emit_list(w: Walker, obj: list[Any], token: int) -> Node:
 
 def _emit_tuple(w: Walker, obj: tuple[Any, ...], token: int) -> Node:
     if type(obj) is tuple:
-        if len(obj) > BULK and w.bulk(obj, token, obj):
+        if len(obj) > BULK and w.bulk(obj, token):
             return ("tuple", None, _BULK, (), None)
         cell = w.cell
         return ("tuple", None, None, tuple([cell(item) for item in obj]), None)
@@ -57,14 +57,14 @@ _ordered: Any = OrderedDict
 
 def _items(obj: dict[Any, Any]) -> list[tuple[Any, Any]]:
     """The items, whatever a subclass says of them."""
-    return list((_ordered if OrderedDict in mro(type(obj)) else dict).items(obj))
+    return list((_ordered if derives(type(obj), OrderedDict) else dict).items(obj))
 
 
 def _emit_dict(w: Walker, obj: dict[Any, Any], token: int) -> Node:
     cell = w.cell
     if type(obj) is dict:
         items = list(obj.items())
-        if len(items) > BULK and w.bulk(obj, token, [x for item in items for x in item]):
+        if len(items) > BULK and w.bulk(obj, token):
             return ("dict", None, _BULK, (), None)
         cls = attrs = None
         skip = w.volatile.get(token)
@@ -91,7 +91,7 @@ def _emit_defaultdict(w: Walker, obj: defaultdict[Any, Any], token: int) -> Node
 
 
 def _emit_set(w: Walker, obj: Any, token: int) -> Node:
-    plain: Any = set if set in mro(type(obj)) else frozenset
+    plain: Any = set if derives(type(obj), set) else frozenset
     cls, attrs = ends(w, obj, plain)
     items = list(plain.__iter__(obj))
     layout = layout_of(obj) if plain is set and _steady(items) else None
@@ -184,7 +184,7 @@ def needs_hash(value: Any) -> bool:
     stack = [value]
     while stack:
         item = stack.pop()
-        if type(item) in (tuple, frozenset):
+        if type(item) is tuple or type(item) is frozenset:
             stack.extend(item)
         elif hash_runs_user_code(type(item)):
             return True
@@ -216,7 +216,7 @@ class DictKind(_Bulky):
         if node[2] == _BULK:
             return
         keys = [r.resolve(cell) for cell in node[3][self.offset :: 2]]
-        if all(type(key) in _QUICK for key in keys):
+        if all(id(type(key)) in _QUICK for key in keys):
             return
         if not all_identical(keys, [key for key, _ in self.present(obj, node)]):
             for key in keys:
@@ -227,7 +227,7 @@ class DictKind(_Bulky):
         if node[2] == _BULK and r.unchanged(token):
             return
         items, present = self.items(r, token, node), self.present(obj, node)
-        base: Any = OrderedDict if OrderedDict in mro(type(obj)) else dict
+        base: Any = OrderedDict if derives(type(obj), OrderedDict) else dict
         if all_identical([key for key, _ in items], [key for key, _ in present]):
             for (key, value), (_, old) in zip(items, present, strict=True):
                 if not identical(value, old):
@@ -242,7 +242,7 @@ class DictKind(_Bulky):
         dict.update(obj, kept)
 
 
-_QUICK = frozenset({str, int, float, bool, bytes, type(None), complex})
+_QUICK = frozenset(map(id, (str, int, float, bool, bytes, type(None), complex)))
 
 
 class DefaultDictKind(DictKind):

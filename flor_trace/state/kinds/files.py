@@ -66,7 +66,7 @@ def _waiting_text(text: Any) -> int:
     known = (id(text.encoding), id(text.errors))
     found = 0
     for part in gc.get_referents(text):
-        if type(part) in (str, bytes) and id(part) not in known:
+        if (type(part) is str or type(part) is bytes) and id(part) not in known:
             found += len(part)
         elif type(part) is list:
             found += sum(len(piece) for piece in part)
@@ -79,7 +79,7 @@ def layers_of(obj: Any) -> tuple[Any, Any, Any]:
     try:
         if type(obj) is io.TextIOWrapper:
             text, obj = obj, obj.buffer
-        if type(obj) in _BUFFERED.values():
+        if any(type(obj) is cls for cls in _BUFFERED.values()):
             buffered, obj = obj, obj.raw
     except ValueError:  # detached
         return text, buffered, None
@@ -137,4 +137,4 @@ def register(reg: Registry) -> None:
     reg.kind(ClosedFileKind())
     reg.kind(OpenFileKind())
     # In replay these stand where `open` and the functions of `os` stood.
-    reg.named["flor_trace.runtime.guarded.Guarded"] = reg.exact[types.BuiltinFunctionType]
+    reg.named["flor_trace.runtime.guarded.Guarded"] = reg.exact[id(types.BuiltinFunctionType)]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import NotRestorable
 from ..graph import UNSET, Cell, Node
-from ..layout import module_of, qualname_of
+from ..layout import class_dict, derives, module_of, mro, qualname_of
 from ..names import find
 from ..scope import SKIPPED_NAMES
 from . import Handler, Kind, Registry
@@ -146,11 +146,11 @@ class BuiltinKind(Kind):
         owner, name = r.resolve(node[3][0]), node[2][0]
         if owner is None:
             return find(node[2][1], name)
-        if isinstance(owner, type) and name in type.__dict__["__dict__"].__get__(owner):
-            return getattr(owner, name)
-        for base in type(owner).__mro__:
-            found = base.__dict__.get(name)
-            if type(found) in (types.MethodDescriptorType, types.WrapperDescriptorType):
+        if derives(type(owner), type) and name in class_dict(owner):
+            return type.__getattribute__(owner, name)
+        for base in mro(type(owner)):
+            found = class_dict(base).get(name)
+            if type(found) is types.MethodDescriptorType or type(found) is types.WrapperDescriptorType:
                 return getattr(found, "__get__")(owner)  # noqa: B009 - typed as possibly absent
         raise NotRestorable(r.path(token), f"the bound method {name} cannot be found again")
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import NotRestorable
 from ..graph import Cell, Node
-from ..layout import mro
+from ..layout import derives
 from . import Handler, Kind, Registry
 from .containers import all_identical
 
@@ -80,12 +80,11 @@ _KEYED: dict[str, tuple[type, Any]] = {
 
 def _emit_keyed(w: Walker, obj: Any, token: int) -> Node:
     """An iterator over a dict or a set, which it lets go of when it has ended."""
-    held = [inner for inner in gc.get_referents(obj) if not _KEYED_OWNERS.isdisjoint(mro(type(inner)))]
+    held = [inner for inner in gc.get_referents(obj) if any(derives(type(inner), base) for base in _LENGTHS)]
     left: Any = type(obj).__length_hint__
     return ("keyed iterator", None, (type(obj).__name__, left(obj) if held else 0), tuple([w.cell(x) for x in held[:1]]), None)
 
 
-_KEYED_OWNERS = {dict, set, frozenset}
 _LENGTHS: dict[type, Any] = {dict: dict.__len__, set: set.__len__, frozenset: frozenset.__len__}
 # The words of CPython's `dictiterobject` and `setiterobject` that say where it stands; the owner comes before them.
 _DICT_PLACE, _SET_PLACE = (24, 32, 48), (24, 32, 40)
@@ -144,7 +143,7 @@ class KeyedIteratorKind(Kind):
         owner = r.resolve(node[3][0])
         r.fill_early(node[3][0])
         like = _KEYED[node[2][0]][1](owner)
-        length = next(_LENGTHS[base] for base in mro(type(owner)) if base in _LENGTHS)
+        length = next(length for base, length in _LENGTHS.items() if derives(type(owner), base))
         for _ in range(length(owner) - node[2][1]):
             next(like)
         _put(obj, like)

@@ -33,12 +33,15 @@ def _pickled(w: Walker, obj: Any) -> Cell:
     return ("pickle", type_name(type(obj)), repr(obj), pickle.dumps(obj, 4))
 
 
+_CALLBACK: Any = weakref.ref.__dict__["__callback__"]
+
+
 class WeakRefKind(Kind):
     name = "weakref"
     construct = True
 
     def fits(self, r: Restorer, live: Any, token: int, node: Node) -> bool:
-        return weakref.ref.__call__(live) is r.resolve(node[3][0]) and live.__callback__ is r.resolve(node[3][1])
+        return weakref.ref.__call__(live) is r.resolve(node[3][0]) and _CALLBACK.__get__(live) is r.resolve(node[3][1])
 
     def allocate(self, r: Restorer, token: int, node: Node) -> Any:
         target, callback = r.resolve(node[3][0]), r.resolve(node[3][1])
@@ -59,7 +62,7 @@ def _emit_weakref(w: Walker, obj: Any, token: int) -> Node:
     target = weakref.ref.__call__(obj)
     return (
         "weakref", None if cls is weakref.ref else w.type_cell(cls), None,
-        (w.cell(target), w.cell(obj.__callback__)), None if cls is weakref.ref else w.attrs(obj, cls),
+        (w.cell(target), w.cell(_CALLBACK.__get__(obj))), None if cls is weakref.ref else w.attrs(obj, cls),
     )  # fmt: skip
 
 

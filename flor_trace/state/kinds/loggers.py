@@ -52,8 +52,8 @@ class LoggerKind(Kind):
 
 def register(reg: Registry) -> None:
     """Make these kinds known."""
-    reg.bases[logging.Logger] = Handler(_emit)
-    reg.bases[logging.Handler] = Handler(_emit_handler)
+    reg.base(logging.Logger, Handler(_emit))
+    reg.base(logging.Handler, Handler(_emit_handler))
     # Closed together with its file at that time: kept as it is.
-    reg.bases[logging.FileHandler] = Handler(emit_inert, serial=True)
+    reg.base(logging.FileHandler, Handler(emit_inert, serial=True))
     reg.kind(LoggerKind())

@@ -202,7 +202,7 @@ def register(reg: Registry) -> None:
     for cls in set(np.sctypeDict.values()):
         if cls not in (np.object_, np.void):
             reg.add(cls, Handler(None, _scalar))
-    reg.bases[np.dtype] = Handler(None, lambda w, obj: ("dtype", pickle.dumps(obj, 4)))
+    reg.base(np.dtype, Handler(None, lambda w, obj: ("dtype", pickle.dumps(obj, 4))))
     reg.decoders["np"] = lambda cell: np.frombuffer(cell[2], _dtype_of(cell[1]))[0]
     reg.decoders["dtype"] = lambda cell: pickle.loads(cell[1])
     for kind in (ArrayKind(), ObjectArrayKind()):

@@ -102,8 +102,8 @@ class RandomStateKind(Kind):
 
 def register(reg: Registry) -> None:
     """Make these kinds known."""
-    reg.bases[np.random.BitGenerator] = Handler(_emit_bits)
-    reg.bases[np.random.Generator] = Handler(_emit_generator)
-    reg.bases[np.random.RandomState] = Handler(_emit_random_state)
+    reg.base(np.random.BitGenerator, Handler(_emit_bits))
+    reg.base(np.random.Generator, Handler(_emit_generator))
+    reg.base(np.random.RandomState, Handler(_emit_random_state))
     for kind in (BitsKind(), GeneratorKind(), RandomStateKind()):
         reg.kind(kind)

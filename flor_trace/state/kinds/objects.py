@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import NotRestorable
 from ..graph import Cell, Node
-from ..layout import class_dict, module_of, mro, qualname_of, type_name
+from ..layout import class_dict, derives, module_of, qualname_of, type_name
 from . import Handler, Kind, Registry
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def _parts(cls: type, user: bool) -> tuple[list[Any], list[str], list[Any]]:
     names: list[str] = []
     values: list[Any] = []
     fixed: list[Any] = [*type.__dict__["__bases__"].__get__(cls)]
-    if not user or enum.EnumType in mro(type(cls)):
+    if not user or derives(type(cls), enum.EnumType):
         return fixed, names, values
     for name, value in list(class_dict(cls).items()):
         kind = type(value)
@@ -157,11 +157,9 @@ class ClassKind(Kind):
 
 def register(reg: Registry) -> None:
     """Make these kinds known."""
-    reg.bases[object] = Handler(emit_object)
-    reg.exact[object] = Handler(emit_object)
-    reg.bases[BaseException] = Handler(_emit_exception)
-    reg.bases[type] = Handler(_emit_class, _class_atom, serial=True)
-    reg.exact[type] = reg.bases[type]
+    reg.add(object, Handler(emit_object), subclasses=True)
+    reg.base(BaseException, Handler(_emit_exception))
+    reg.add(type, Handler(_emit_class, _class_atom, serial=True), subclasses=True)
     reg.named["tqdm.std.tqdm"] = Handler(_emit_tqdm)
     for kind in (ObjectKind(), ExceptionKind(), ClassKind()):
         reg.kind(kind)

@@ -241,14 +241,13 @@ def register(reg: Registry) -> None:
     closed: tuple[type, ...] = (threading.Thread, io.IOBase, io.StringIO, io.BytesIO, socket.socket, types.FrameType,
                                 types.TracebackType)  # fmt: skip
     for cls in closed:
-        reg.bases[cls] = opaque
-    reg.bases[io.IOBase] = Handler(_file, serial=True)
+        reg.base(cls, opaque)
+    reg.base(io.IOBase, Handler(_file, serial=True))
     from .wrappers import _emit_module
 
     for module in ("?", "builtins", "_cyutility"):
         reg.named[f"{module}.cython_function_or_method"] = Handler(emit_inert, _cython_function, serial=True)
-    reg.bases[types.ModuleType] = Handler(_emit_module, _module_atom, serial=True)
-    reg.exact[types.ModuleType] = reg.bases[types.ModuleType]
+    reg.add(types.ModuleType, Handler(_emit_module, _module_atom, serial=True), subclasses=True)
     reg.add(types.CodeType, Handler(emit_inert, serial=True))
     for cls in (types.CoroutineType, types.AsyncGeneratorType):
         reg.add(cls, Handler(emit_running, serial=True))

@@ -170,12 +170,12 @@ def _named(name: str) -> Any:
 
 def register(reg: Registry) -> None:
     """Make these kinds known."""
-    reg.bases[internals.BlockManager] = Handler(_emit_manager)
-    reg.bases[_BLOCK] = Handler(_emit_block)
+    reg.base(internals.BlockManager, Handler(_emit_manager))
+    reg.base(_BLOCK, Handler(_emit_block))
     reg.add(internals.BlockValuesRefs, Handler(_emit_refs))
     reg.add(internals.BlockPlacement, Handler(_emit_placement))
-    reg.bases[NDArrayBacked] = Handler(_emit_array)
-    reg.bases[pd.Index] = Handler(_emit_index)
+    reg.base(NDArrayBacked, Handler(_emit_array))
+    reg.base(pd.Index, Handler(_emit_index))
     for single, name in ((pd.NaT, "NaT"), (pd.NA, "NA")):
         reg.add(type(single), Handler(None, _named(name)))
     # what an index looks keys up with, made from its values

@@ -8,7 +8,7 @@ import torch
 
 from ...errors import NotRestorable
 from ..graph import FILE_BACKED, SHARED, Cell, Node
-from ..layout import mro
+from ..layout import class_dict, mro
 from . import Handler, Kind, Registry
 from .torch_composite import CompositeKind, emit_composite
 from .torch_core import (
@@ -85,7 +85,7 @@ def _home(w: Walker, storage: Any) -> int | None:
 def _dispatches(cls: type) -> bool:
     """Whether a class takes over what torch does with its instances."""
     for base in mro(cls):
-        found = base.__dict__.get("__torch_dispatch__")
+        found = class_dict(base).get("__torch_dispatch__")
         if found is not None:
             return found is not _plain_dispatch
     return False

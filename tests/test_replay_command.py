@@ -223,13 +223,23 @@ def test_the_mistakes_of_a_new_user(tmp_path: Path) -> None:
 def test_another_python_or_library_version_is_refused(python: list[int], versions: dict[str, str], said: str) -> None:
     class Recorded:
         id = "x"
-        manifest = {"python": python, "cwd": os.getcwd()}
+        manifest = {"python": python, "cwd": os.getcwd(), "env": {}}
 
         def events(self, kind: str) -> list[dict[str, object]]:
             return [{"versions": versions}] if kind == "versions" else []
 
     with pytest.raises(EnvironmentMismatch, match=said):
         check_environment(Recorded())  # type: ignore[arg-type]
+
+
+def test_one_of_several_processes_is_refused_at_once(tmp_path: Path) -> None:
+    script = "import os\nfor epoch in range(3):\n    print(epoch, os.environ['RANK'])\n"
+    folder = Folder(tmp_path, script)
+    recorded = folder.run("-m", "flor_trace", "record", "train.py", env={"RANK": "1", "WORLD_SIZE": "2"})
+    assert recorded.returncode == 0 and recorded.stdout == "0 1\n1 1\n2 1\n"
+    refused = folder.replay()
+    assert refused.returncode == 2 and refused.stdout == ""
+    assert "one of 2 processes of a distributed training" in refused.stderr
 
 
 SLOW_SCRIPT = """\

@@ -55,8 +55,8 @@ RULES = (
         ("torch.distributed.init_process_group", "torch.nn.parallel.DistributedDataParallel", "accelerate.Accelerator",
          "deepspeed.initialize"),
         "{callee}: several processes that exchange gradients",
-        "each process is recorded as a run of its own, and a replay of one does not meet the others",
-        "record with one process, or replay all ranks yourself",
+        "each process is recorded as a run of its own, and replay refuses one of several, which would wait for the others for ever",
+        "record with one process to replay; the log of each process is in `flor_trace logs`",
     ),
     Rule(
         "entropy", INEXACT,

@@ -95,7 +95,18 @@ def _find(options: ReplayOptions) -> Run:
 
 
 def check_environment(run: Run) -> None:
-    """Refuse to replay with another interpreter or library than the recorded; raises EnvironmentMismatch."""
+    """Refuse to replay with another interpreter or library than the recorded, or without the processes that it worked with.
+
+    Raises:
+        EnvironmentMismatch: that is so.
+        UsageError: the folder that the run worked in is gone.
+    """
+    others = _fellow_processes(run.manifest["env"])
+    if others:
+        raise EnvironmentMismatch(
+            f"run {run.id} is one of {others} processes of a distributed training, and replay executes one alone, which would wait for "
+            "the others for ever: record the script with one process to replay it (flor_trace logs shows what each has printed)"
+        )
     python = ".".join(str(part) for part in sys.version_info[:2])
     recorded = ".".join(str(part) for part in run.manifest["python"][:2])
     if python != recorded:
@@ -117,6 +128,12 @@ def check_environment(run: Run) -> None:
             )
     if not os.path.isdir(run.manifest["cwd"]):
         raise UsageError(f"the working directory of the recorded run, {run.manifest['cwd']}, is gone")
+
+
+def _fellow_processes(environment: dict[str, str]) -> int:
+    """How many processes a launcher started together (torchrun sets these variables, and what goes through it); 0 for one alone."""
+    size = environment.get("WORLD_SIZE", "")
+    return int(size) if "RANK" in environment and size.isdecimal() and int(size) > 1 else 0
 
 
 def _minor(version: str) -> str:

@@ -19,7 +19,9 @@ Every inserted statement prints lines that begin with `@@`. In scripts made for 
 
 `anchor` is a whole line of the file without its indentation, which must occur once (or give `"occurrence": 2`); the statement goes
 after it at its depth, or before it with `"place": "before"`. The script runs in the folder's subfolder `cwd`, if that is given.
-`clock` is a regular expression for lines that depend on the clock.
+`clock` is a regular expression for lines that depend on the clock. In the docstring of a script with `#+` marks, lines such as
+`# clock: REGEX` say the same; `# quick: NAME…` names the probes that the ordinary run of the tests replays, and `none` leaves the whole
+script to the slow run.
 """
 
 from __future__ import annotations
@@ -86,6 +88,7 @@ class Case:
     truth: str = "plain"
     module: bool = False
     cwd: str = "."
+    quick: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -133,7 +136,8 @@ def case_from_marks(folder: Path, script: str) -> Case:
     options = dict(re.findall(r"^# (\w+): (.*)$", head, re.MULTILINE))
     env = dict(pair.split("=", 1) for pair in options.get("env", "").split())
     args = tuple(options.get("args", "").split())
-    return Case(folder, script, args, probes, options.get("clock"), env, options.get("truth", "plain"))
+    quick = tuple(set(options["quick"].split()) - {"none"}) if "quick" in options else None
+    return Case(folder, script, args, probes, options.get("clock"), env, options.get("truth", "plain"), quick=quick)
 
 
 def case_from_spec(path: Path) -> Case:

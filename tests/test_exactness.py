@@ -28,10 +28,14 @@ def _imports_torch(case: Case) -> bool:
     return "import torch" in (case.folder / case.script).read_text()
 
 
-@pytest.mark.parametrize("name", CASES)
+def _quick(name: str) -> object:
+    return pytest.param(name, marks=[pytest.mark.slow] if CASES[name].quick == () else [])
+
+
+@pytest.mark.parametrize("name", [_quick(name) for name in CASES])
 def test_recorded_and_replayed_as_plain(name: str) -> None:
     case = CASES[name]
-    report = compare(case, workers=(2,) if _imports_torch(case) else (1, 2, 3))
+    report = compare(case, workers=(2,) if _imports_torch(case) else (1, 2, 3), probes=case.quick or None)
     assert not report.failures, "\n".join(report.failures)
 
 

@@ -1,4 +1,6 @@
-"""Loaders whose worker processes draw random numbers: anew in every epoch, or kept from epoch to epoch; an iterator held across steps."""
+"""Loaders whose worker processes draw random numbers: anew in every epoch, or kept from epoch to epoch; an iterator held across steps.
+# quick: none
+"""
 import random
 
 import numpy as np

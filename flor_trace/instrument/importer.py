@@ -8,6 +8,7 @@ whatever plain Python would complain about is complained of by it.
 from __future__ import annotations
 
 import sys
+from _thread import get_ident
 from importlib.machinery import SourceFileLoader
 from types import CodeType, FunctionType, ModuleType
 from zipimport import zipimporter
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 _IMPORTLIB = "<frozen importlib._bootstrap_external>"
 DISGUISED = frozenset(
-    {"Importer.find_spec", "_GetCode.__call__", "_watched_exec_module.<locals>.exec_module"}
+    {"Importer.find_spec", "Importer._ask", "_GetCode.__call__", "_watched_exec_module.<locals>.exec_module"}
 )
 """Qualified names of our functions that pass for importlib's."""
 
@@ -44,6 +45,7 @@ class Importer:
         self._compiler = compiler
         self._callbacks: dict[str, list[Callable[[], None]]] = {}
         self._main: str | None = None
+        self._asking: set[tuple[int, str]] = set()
 
     def install(self) -> None:
         """Stand before all other finders."""
@@ -73,16 +75,29 @@ class Importer:
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """Ask the other finders; see to the loader they give."""
+        question = (get_ident(), fullname)
+        if question in self._asking:
+            return None  # by a finder that asks all the others too, us included
+        self._asking.add(question)
+        try:
+            spec = self._ask(fullname, path, target)
+        finally:
+            self._asking.discard(question)
+        if spec is not None:
+            if spec.has_location:
+                self._adopt(spec)
+            if fullname in self._callbacks:
+                self._call_after(spec, self._callbacks.pop(fullname))
+        return spec
+
+    @_as_importlib
+    def _ask(self, fullname: str, path: Sequence[str] | None, target: ModuleType | None) -> ModuleSpec | None:
         for finder in sys.meta_path:
             find = getattr(finder, "find_spec", None)
             if finder is self or find is None:
                 continue
             spec: ModuleSpec | None = find(fullname, path, target)
             if spec is not None:
-                if spec.has_location:
-                    self._adopt(spec)
-                if fullname in self._callbacks:
-                    self._call_after(spec, self._callbacks.pop(fullname))
                 return spec
         return None
 

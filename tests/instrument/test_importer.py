@@ -102,3 +102,33 @@ def test_callbacks_come_right_after_execution(tmp_path: Path, importer: Importer
     called: list[int] = []
     importer.on_import("imp_lib", lambda: called.append(1))
     assert called == [1]
+
+
+class FinderThatAsksAll:
+    """A finder of the common kind that asks every other one, ours too, and wraps what they find."""
+
+    def __init__(self) -> None:
+        self.found: list[str] = []
+
+    def find_spec(self, fullname: str, path: object = None, target: object = None) -> object:
+        for finder in sys.meta_path:
+            if finder is not self and (spec := finder.find_spec(fullname, path, target)):  # type: ignore[arg-type]
+                self.found.append(fullname)
+                return spec
+        return None
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_finder_that_asks_all_others(tmp_path: Path, importer: Importer, place: int) -> None:
+    (tmp_path / "imp_asked.py").write_text(LOOP)
+    other, called = FinderThatAsksAll(), []
+    importer.on_import("imp_asked", lambda: called.append("imp_asked"))
+    sys.meta_path.insert(place, other)
+    try:
+        assert importlib.import_module("imp_asked").f(4) == 3
+        assert importlib.util.find_spec("imp_that_is_not_there") is None
+    finally:
+        sys.meta_path.remove(other)
+    assert "imp_asked" in other.found
+    assert infos(importer) == {"imp_asked": ["imp_asked:f:0"]}
+    assert called == ["imp_asked"]

@@ -20,6 +20,7 @@ class Policy:
         self.extra = tuple(extra)
         self._dotted = tuple(name + "." for name in self.extra)
         self._installed = installed_prefixes()
+        self._put: dict[str, frozenset[str]] = {}
         self._compiles = False
 
     def instruments(self, module: str, filename: str) -> bool:
@@ -27,7 +28,19 @@ class Policy:
         if self.extra and (module in self.extra or module.startswith(self._dotted)):
             return True
         path = os.path.abspath(filename)
-        return not (path.startswith(self._installed) or _INSTALLED_FOLDERS.intersection(path.split(os.sep)))
+        if path.startswith(self._installed) or _INSTALLED_FOLDERS.intersection(path.split(os.sep)):
+            return False
+        return not self._put_by_pip(module, path)
+
+    def _put_by_pip(self, module: str, path: str) -> bool:
+        """Whether `pip install --target` has put this file there, which may be a folder with user code beside it."""
+        depth = module.count(".") + (os.path.basename(path) == "__init__.py")
+        folder = path
+        for _ in range(depth + 1):
+            folder = os.path.dirname(folder)
+        if folder not in self._put:
+            self._put[folder] = _recorded_names(folder)
+        return os.path.relpath(path, folder).split(os.sep)[0] in self._put[folder]
 
     def spares_functions(self, source: bytes) -> bool:
         """Whether functions get no probes, because they may be handed to a compiler of torch's.
@@ -38,6 +51,19 @@ class Policy:
         if not self._compiles:
             self._compiles = any(hint in source for hint in _COMPILED_HINTS)
         return self._compiles
+
+
+def _recorded_names(folder: str) -> frozenset[str]:
+    """The files and folders directly in `folder` that belong to distributions, by the lists that pip leaves beside them."""
+    try:
+        lists = [os.path.join(folder, name, "RECORD") for name in os.listdir(folder) if name.endswith(".dist-info")]
+    except OSError:  # a module in an archive, or one whose file was never there
+        return frozenset()
+    names = set()
+    for record in filter(os.path.isfile, lists):
+        with open(record, encoding="utf-8", errors="replace") as lines:
+            names |= {line.partition(",")[0].strip('"').split("/")[0] for line in lines}
+    return frozenset(names)
 
 
 def installed_prefixes() -> tuple[str, ...]:

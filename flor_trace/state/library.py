@@ -38,8 +38,8 @@ def capture() -> dict[str, Plain]:
             key: value for key, value in options.items() if isinstance(value, (int, float, str, bool, type(None)))
         }
         found["numpy.errstate"] = dict(numpy.geterr())
-    torch = sys.modules.get("torch")
-    if torch is not None and hasattr(torch, "default_generator"):
+    torch = _whole("torch")
+    if torch is not None:
         for name, (get, _) in _torch_settings(torch).items():
             found[f"torch.{name}"] = get()
         options = torch._tensor_str.PRINT_OPTS
@@ -72,8 +72,8 @@ def apply(values: dict[str, Plain]) -> None:
     if numpy is not None and "numpy.errstate" in values:
         numpy.seterr(**values["numpy.errstate"])
         numpy.set_printoptions(**{k: v for k, v in values["numpy.printoptions"].items() if k != "override_repr"})
-    torch = sys.modules.get("torch")
-    if torch is not None and hasattr(torch, "default_generator"):
+    torch = _whole("torch")
+    if torch is not None:
         for name, (get, put) in _torch_settings(torch).items():
             wanted = values.get(f"torch.{name}", _MISSING)
             if wanted != _MISSING and wanted != get():
@@ -82,6 +82,12 @@ def apply(values: dict[str, Plain]) -> None:
             setattr(torch._tensor_str.PRINT_OPTS, key, value)
     settings.apply(values)
     rng.load(values.get("rng", {}))
+
+
+def _whole(name: str) -> Any:
+    """The module of this name, if its import has ended: a library may import user code on the way."""
+    module = sys.modules.get(name)
+    return None if getattr(getattr(module, "__spec__", None), "_initializing", False) else module
 
 
 def _torch_settings(torch: Any) -> dict[str, tuple[Callable[[], Plain], Callable[[Plain], None]]]:

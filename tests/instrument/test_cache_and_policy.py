@@ -110,6 +110,19 @@ def test_user_code_is_what_is_not_installed(tmp_path: Path) -> None:
     assert not policy.instruments("jsonx", os.path.join(os.path.dirname(os.__file__), "jsonx.py"))
 
 
+def test_what_pip_has_put_beside_user_code_is_installed(tmp_path: Path) -> None:
+    (tmp_path / "lib-1.0.dist-info").mkdir()
+    (tmp_path / "lib-1.0.dist-info" / "RECORD").write_text("lib/__init__.py,sha256=x,3\nlib/sub/deep.py,,\n_one.py,,\n../bin/tool,,\n")
+    policy = Policy()
+    assert not policy.instruments("lib", str(tmp_path / "lib/__init__.py"))
+    assert not policy.instruments("lib.sub.deep", str(tmp_path / "lib/sub/deep.py"))
+    assert not policy.instruments("_one", str(tmp_path / "_one.py"))
+    assert policy.instruments("handler", str(tmp_path / "handler.py"))
+    assert policy.instruments("own.lib", str(tmp_path / "own/lib/__init__.py"))
+    assert policy.instruments("lib", str(tmp_path / "src/lib/__init__.py"))
+    assert Policy(["lib"]).instruments("lib.sub.deep", str(tmp_path / "lib/sub/deep.py"))
+
+
 def test_functions_are_spared_from_the_module_on_that_compiles() -> None:
     policy = Policy()
     assert not policy.spares_functions(b"import torch")

@@ -282,3 +282,14 @@ def test_parts_of_a_sparse_tensor_stay_shared_with_it() -> None:
     w.replay(entry, target)
     w.v["values"][0] = 7
     assert w.v["s"].to_dense()[0] == 7
+
+
+def test_settings_of_torch_while_it_is_being_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = library.capture()
+    assert whole["torch.default_dtype"] == "float32"
+    monkeypatch.setattr(torch.__spec__, "_initializing", True, raising=False)
+    monkeypatch.delattr(torch, "backends")
+    values = library.capture()
+    assert not [key for key in values if key.startswith("torch.")]
+    library.apply(whole)
+    assert library.capture()["rng"] == whole["rng"]

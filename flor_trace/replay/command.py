@@ -24,7 +24,8 @@ from flor_trace.replay.estimate import measured
 from flor_trace.replay.history import History
 from flor_trace.replay.kept import header
 from flor_trace.replay.merge import Merger, as_json, as_text
-from flor_trace.replay.plan import SEGMENT, Plan, Probe, Unit, make_plan
+from flor_trace.replay.plan import PROLOGUE, SEGMENT, Plan, Probe, Unit, make_plan
+from flor_trace.replay.progress import Tally, progress_for
 from flor_trace.replay.report import Report, describe_report
 from flor_trace.replay.table import describe_plan
 from flor_trace.runtime import inputs
@@ -227,13 +228,14 @@ def _execute(run: Run, history: History, diff: RunDiff, plan: Plan, options: Rep
     if manifest["hash_seed"] is not None:
         environment["PYTHONHASHSEED"] = str(manifest["hash_seed"])
     engine = LocalEngine(folder, manifest["cwd"], environment, manifest["interpreter_flags"])
-    emit = as_json(sys.stdout) if options.json else as_text(sys.stdout, sys.stderr)
+    progress = progress_for(_tally(plan), sys.stderr, sys.stdout)
+    emit = progress.around(as_json(sys.stdout) if options.json else as_text(sys.stdout, sys.stderr))
     keeper = ReplayWriter(str(folder), header(run.id, diff))
     merger = Merger(
         plan, run, _replaced_lines(diff).__contains__, options.show == "all", _renumbering(diff), emit,
         partial(_first_output, history, plan), keeper,
     )  # fmt: skip
-    coordinator = Coordinator(plan, engine, folder, spec, history.status, merger.completed)
+    coordinator = Coordinator(plan, engine, folder, spec, history.status, merger.completed, progress)
     try:
         outcome = coordinator.run()
         merger.rest(outcome)
@@ -254,6 +256,10 @@ def _execute(run: Run, history: History, diff: RunDiff, plan: Plan, options: Rep
     _say(describe_report(report))
     _fail_if_failed(outcome)
     return DIVERGED_STATUS if report.verdict == "diverged" else EXACT_STATUS
+
+
+def _tally(plan: Plan) -> Tally:
+    return Tally({u.index: plan.prologue_seconds if u.kind == PROLOGUE else u.seconds for u in plan.units}, plan.workers)
 
 
 def _first_output(history: History, plan: Plan, unit: Unit) -> int:

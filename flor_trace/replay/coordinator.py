@@ -14,6 +14,7 @@ from flor_trace.replay.avoid import Avoided
 from flor_trace.replay.engines import Engine, WorkerHandle
 from flor_trace.replay.link import Inbox
 from flor_trace.replay.plan import PROLOGUE, Plan
+from flor_trace.replay.progress import Progress, Tally
 from flor_trace.replay.table import describe_unit
 from flor_trace.runtime.position import Boundary
 
@@ -68,6 +69,7 @@ class Coordinator:
         spec: what every worker is told, beside its number.
         recorded_status: the exit status of the recorded script, None if it was killed.
         completed: called with a unit's number as soon as its transcript is complete.
+        progress: is told what goes on, and shows it; None: nobody is.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class Coordinator:
         spec: dict[str, Any],
         recorded_status: int | None,
         completed: Callable[[int, Outcome], None],
+        progress: Progress | None = None,
     ) -> None:
         self._plan = plan
         self._engine = engine
@@ -85,6 +88,7 @@ class Coordinator:
         self._spec = spec
         self._recorded_status = recorded_status
         self._completed = completed
+        self._progress = progress or Progress(Tally({}, 1))
         self._pending = [u.index for u in plan.units]
         self._attempts: dict[int, int] = {}
         self._workers: dict[int, _Worker] = {}
@@ -99,11 +103,13 @@ class Coordinator:
             for _ in range(self._plan.workers):
                 self._start_worker()
             while self._workers:
-                for key, _ in self._selector.select():
+                for key, _ in self._selector.select(self._progress.interval):
                     self._serve(self._workers[key.data])
+                self._progress.redraw()
                 if not self._workers and self._pending and not self.outcome.failures:
                     self._start_worker()
         finally:
+            self._progress.clear()
             for worker in self._workers.values():
                 worker.handle.kill()
         missing = [u.index for u in self._plan.units if u.index not in self.outcome.stretches]
@@ -137,6 +143,11 @@ class Coordinator:
         worker.unit = first.index if owns_prologue else None
         self._workers[number] = worker
         self._selector.register(handle.connection, selectors.EVENT_READ, number)
+        self._begins(worker)
+
+    def _begins(self, worker: _Worker) -> None:
+        if worker.unit is not None:
+            self._progress.tally.begins(worker.number, worker.unit, self._describe(worker.unit))
 
     def _serve(self, worker: _Worker) -> None:
         messages = worker.inbox.receive()
@@ -173,12 +184,14 @@ class Coordinator:
         if unit is not None:
             self._pending.remove(unit)
         worker.unit, worker.start = unit, start
+        self._begins(worker)
         worker.inbox.answer({"unit": unit, "avoid": self._avoided.as_json()})
 
     def _done(self, worker: _Worker, message: dict[str, Any]) -> None:
         unit = message["unit"]
         self.outcome.stretches[unit] = Stretch(worker.transcript, worker.start, message["end"])
         worker.unit, worker.last = None, unit
+        self._progress.tally.ends(worker.number, done=True)
         self._completed(unit, self.outcome)
 
     def _avoid(self, worker: _Worker, boundary: Boundary, why: str, alone: bool) -> None:
@@ -216,6 +229,7 @@ class Coordinator:
         self._selector.unregister(worker.handle.connection)
         worker.handle.connection.close()
         del self._workers[worker.number]
+        self._progress.tally.ends(worker.number, done=False)
         status = worker.handle.wait()
         if worker.replaced:
             self._start_worker()

@@ -35,6 +35,7 @@ from flor_trace.runtime.native import LIBRARIES as NATIVE_LIBRARIES
 from flor_trace.runtime.offline import offline_environment, redirect_native_temporaries
 from flor_trace.runtime.output import Streams, serve_terminal_size
 from flor_trace.runtime.overlay import Overlay
+from flor_trace.runtime.position import Boundary
 from flor_trace.runtime.probes import ProbeFactory
 from flor_trace.runtime.sources import DAMAGED, Sources
 from flor_trace.runtime.trackers import TRACKERS, keep_offline
@@ -65,7 +66,8 @@ class Worker:
         self._runtime = Runtime()
         self._keeper = rng.Keeper()
         self._sources = Sources("replay")
-        self._sources.load(_recorded_values(self._run))
+        self._sources.load(_recorded_values(self._run, self._history))
+        self._sources.on_damage = self._value_is_damaged
         self._overlay = Overlay(Path(spec["overlay"]), [Path(self._run.folder), *map(Path, spec["allow"])])
         self._files_before = _files_before(self._run)
         self._machine = Surroundings([event["facts"] for event in self._run.events("machine")], self._run.manifest["env"])
@@ -180,6 +182,16 @@ class Worker:
                 self._link.tell("avoid", at=list(self._restorer.restored), why=str(damage), alone=True)
             os._exit(0)
 
+    def _value_is_damaged(self, why: str) -> None:
+        """The script reads the clock or entropy where what it read then is lost: no other value is right, so the process ends here."""
+        if os.getpid() != self._process:
+            return
+        loops = [str(Boundary(*place)) for place in self._runtime.position()]
+        place = loops[0] if loops else "a place before the first loop"
+        self._link.tell("failed", text=f"what the script read from the clock or entropy at {place} is lost ({why}), so "
+                        "that iteration cannot be replayed; --iterations asks for others")  # fmt: skip
+        os._exit(0)
+
 
 def hindsight_names(diff: RunDiff) -> dict[tuple[str, str], set[str]]:
     """By module and qualified function: the names that only hindsight statements bind."""
@@ -199,17 +211,21 @@ def _restore_environment(recorded: Mapping[str, str]) -> None:
             os.environ[name] = value
 
 
-def _recorded_values(run: Run) -> list[Any]:
+def _recorded_values(run: Run, history: History) -> list[Any]:
+    """What the script read from clock and entropy. What cannot be read is told when it is asked for: what is jumped over is not missed."""
     values: list[Any] = []
+    why = "its record in the journal is damaged"
     for event in run.events("source_values"):
         try:
             read = pickle.loads(run.blob(event["blob"]))
-        except CorruptRecord:
-            continue  # what is jumped over is not missed
-        values.extend([DAMAGED] * (event["offset"] - len(values)))
+        except CorruptRecord as damage:
+            why = str(damage)
+            continue
+        values.extend([(DAMAGED, why)] * (event["offset"] - len(values)))
         if event["offset"] == len(values):
             values.extend(read)
-    return values
+    known = max((ref.sources for ref in history.snapshots.values()), default=0)
+    return values + [(DAMAGED, why)] * (known - len(values))
 
 
 def _files_before(run: Run) -> dict[str, FileState]:

@@ -23,8 +23,8 @@ Value = tuple[str, Any]
 CLOCK_NAMES: frozenset[str] = KNOWN_NAMES
 """Last names of all callees that `Sources.clock` can recognise; the rewriter wraps calls with these."""
 
-DAMAGED: Value = ("a value that is damaged in the store", None)
-"""Stands in a loaded stream for a value that cannot be read any more; whoever asks for it gets a mismatch."""
+DAMAGED = "a value that is damaged in the store"
+"""The name that stands in a loaded stream for a value that cannot be read any more; its payload says why."""
 
 
 class Sources:
@@ -36,6 +36,8 @@ class Sources:
     def __init__(self, mode: Mode = "off") -> None:
         self.mode: Mode = mode
         self.mismatches: list[str] = []
+        self.on_damage: Callable[[str], None] = lambda why: None
+        """Called (replay) when a value is asked for that is damaged; if it returns, that is a mismatch."""
         self._main = _thread.get_ident()
         self._stream: list[Value] = []
         self._start = 0
@@ -198,8 +200,10 @@ class Sources:
         if not 0 <= index < len(self._stream):
             self.mismatches.append(f"{name}() was called past the end of the recorded values (offset {self._cursor})")
         elif self._stream[index][0] != name:
-            recorded = self._stream[index]
-            what = recorded[0] if recorded == DAMAGED else f"{recorded[0]}()"
+            recorded, payload = self._stream[index]
+            if recorded == DAMAGED:
+                self.on_damage(payload)
+            what = recorded if recorded == DAMAGED else f"{recorded}()"
             self.mismatches.append(f"{name}() was called where {what} was recorded (offset {self._cursor})")
         else:
             return True

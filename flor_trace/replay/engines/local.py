@@ -18,6 +18,8 @@ _BOOT = """\
 import sys
 if sys.flags.safe_path: sys.path.insert(0, {root!r})
 else: sys.path[0] = {root!r}
+from flor_trace.replay.engines.orphans import die_with
+die_with({parent})
 from flor_trace.replay.worker import main
 if sys.flags.safe_path: del sys.path[0]
 main({spec!r}, {fd})
@@ -74,7 +76,7 @@ class LocalEngine:
         """See `Engine`."""
         ours, theirs = socket.socketpair()
         root = str(Path(flor_trace.__file__).resolve().parent.parent)
-        boot = _BOOT.format(root=root, spec=str(spec), fd=theirs.fileno())
+        boot = _BOOT.format(root=root, spec=str(spec), fd=theirs.fileno(), parent=os.getpid())
         errors = self._scratch / f"worker-{number}.err"
         with theirs, errors.open("wb") as stderr, (self._scratch / f"worker-{number}.out").open("wb") as stdout:
             process = subprocess.Popen(

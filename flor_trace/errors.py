@@ -10,6 +10,7 @@ FlorTraceError
   CorruptRecord         bytes on disk fail their checksum; readers fall back to an earlier snapshot
   NotRestorable         a snapshot cannot be restored onto the live state; an earlier one is used
     AutogradAcrossBoundary  a restored tensor's autograd graph, which no snapshot holds, was needed
+  HalfRestored          a restore failed after it had begun to change things; the process is of no further use
   ReplayFailed          a worker failed: exit status 1
 """
 
@@ -66,6 +67,14 @@ class AutogradAcrossBoundary(NotRestorable):
 
     def __init__(self, name: str) -> None:
         super().__init__(name, "its autograd graph was built before the point restored and is used after it")
+
+
+class HalfRestored(FlorTraceError):
+    """A restore that had been planned failed when part of the state was already changed."""
+
+    def __init__(self, path: str, error: Exception) -> None:
+        what = str(error) if isinstance(error, FlorTraceError) else f"{type(error).__name__}: {error}"
+        super().__init__(f"{path} could not be given its recorded content ({what})")
 
 
 class ReplayFailed(FlorTraceError):

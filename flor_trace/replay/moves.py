@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from types import FrameType
 
-from flor_trace.errors import CorruptRecord, NotRestorable
+from flor_trace.errors import CorruptRecord, HalfRestored, NotRestorable
 from flor_trace.replay.avoid import Avoided
 from flor_trace.replay.history import History, SnapshotRef
 from flor_trace.replay.link import Link
@@ -74,7 +74,7 @@ class Mover:
     ) -> None:
         try:
             self.restorer.restore(ref, frame, jumping, lambda name: self._graph_needed(ref, name))
-        except CorruptRecord as damage:
+        except (CorruptRecord, HalfRestored) as damage:
             self._give_up(ref, str(damage), alone=True)
         if leaving is not None:
             leaving.abandon()

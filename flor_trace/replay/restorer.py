@@ -154,7 +154,7 @@ class Restorer:
 
         Raises:
             NotRestorable: before anything has been changed.
-            CorruptRecord: when part of the state may have been changed.
+            CorruptRecord, HalfRestored: when part of the state may have been changed.
         """
         present = self._present or self._look(frame)
         roots, frames, live_state = present.roots, present.frames, present.live

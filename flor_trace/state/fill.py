@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ..errors import CorruptRecord, HalfRestored
 from . import library
 from .graph import UNSET, Node
 from .scope import is_state
@@ -63,9 +64,16 @@ class Filler:
         self.filled.add(token)
         node = self.r.target.nodes[token]
         obj = self.r.built[token]
-        self.r.kind(node).fill(self.r, obj, token, node)
-        if node[0] != "class":
-            self._fill_attrs(obj, node)
+        try:
+            self.r.kind(node).fill(self.r, obj, token, node)
+            if node[0] != "class":
+                self._fill_attrs(obj, node)
+        except (CorruptRecord, HalfRestored):
+            raise
+        except Exception as error:
+            if not self.r.applying:  # a constructor reads its arguments while the plan is made
+                raise
+            raise HalfRestored(self.r.path(token), error) from error
 
     def _fill_attrs(self, obj: Any, node: Node) -> None:
         attrs = node[4]

@@ -61,7 +61,7 @@ def qualname_of(cls: type) -> str:
 class Layout:
     """Where a type's instances keep attributes, and how to make an instance without running user code."""
 
-    __slots__ = ("cls", "dict_descriptor", "plain", "slots")
+    __slots__ = ("cls", "dict_descriptor", "keeps_dict", "plain", "slots")
 
     def __init__(self, cls: type) -> None:
         self.cls = cls
@@ -79,6 +79,8 @@ class Layout:
                 if type(value) is types.MemberDescriptorType and value.__objclass__ is base:
                     slots.append((name if name not in seen else f"{type_name(base)}.{name}", value))
                     seen.add(name)
+        # an instance's dict may be read as a member of the C structure, and then not be exchanged for another
+        self.keeps_dict = type(self.dict_descriptor) is types.MemberDescriptorType
         self.slots = tuple(slots)
         self.plain = self._is_plain()
 

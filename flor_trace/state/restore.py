@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from ..errors import NotRestorable
+from ..errors import CorruptRecord, HalfRestored, NotRestorable
 from .cells import is_ref, same_atom
 from .closures import Enclosing
 from .compare import compare
@@ -98,11 +98,19 @@ class Restorer:
         return self
 
     def apply(self) -> Restored:
-        """Change the live state, after `plan`."""
+        """Change the live state, after `plan`.
+
+        Raises:
+            CorruptRecord, HalfRestored: when part of it may have been changed.
+        """
         self.applying = True
         try:
             with self.registry.undisturbed():
                 return self._filler.run()
+        except (CorruptRecord, HalfRestored):
+            raise
+        except Exception as error:
+            raise HalfRestored("the state", error) from error
         finally:
             del self._filler  # a cycle, which would keep all replaced objects alive until the next garbage collection
 
@@ -317,11 +325,23 @@ class Restorer:
                 self._views.setdefault(home, node)
             elif node[0] == "opaque" and token not in self.matching:
                 self._match_by_position()
+        for token, node in target.nodes.items():
+            if node[0] == "object" and token not in self.built:
+                self._build(token)  # first, since the dicts of some are their own for good
         for token in target.nodes:
             if token not in self.built:
                 self._build(token)
         for token, node in target.nodes.items():
+            self._check_dict(self.built[token], token, node)
             self.kind(node).check(self, self.built[token], token, node)
+
+    def _check_dict(self, obj: Any, token: int, node: Node) -> None:
+        """Whether the object can be given the recorded `__dict__`."""
+        if node[4] is None or node[4][0] is None or node[0] == "class":
+            return
+        layout = self.layout(type(obj))
+        if layout.keeps_dict and layout.instance_dict(obj) is not self.resolve(node[4][0]):
+            raise NotRestorable(self.path(token), f"the __dict__ of a {type(obj).__name__} cannot be exchanged")
 
     def kind(self, node: Node) -> Kind:
         """How nodes like this one are restored."""
@@ -396,9 +416,12 @@ class Restorer:
             return
         token = node[4][0][0]
         inner = self.target.nodes[token]
-        if token in self.built or token in self.matching or inner[0] != "dict" or inner[1] is not None:
+        if token in self.built or inner[0] != "dict" or inner[1] is not None:
             return
-        namespace = self.layout(type(obj)).instance_dict(obj)
+        layout = self.layout(type(obj))
+        if token in self.matching and not layout.keeps_dict:
+            return
+        namespace = layout.instance_dict(obj)
         if namespace is not None and id(namespace) not in self.claimed:
             self.claimed.add(id(namespace))
             self.built[token] = namespace

@@ -154,8 +154,7 @@ class IndexKind(Kind):
         before = namespace.get("_references")
         r.fill_early(node[4][0])
         wanted = r.resolve(node[4][0])
-        namespace.pop("_cache", None)
-        namespace["_cache"] = {}
+        wanted["_cache"] = {}  # not in the present dict, which may be about to become another object's
         refs = wanted.get("_references")
         if refs is not None and (refs is not before or id(obj) in r.fresh):
             refs.add_index_reference(obj)

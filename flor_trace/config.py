@@ -153,6 +153,7 @@ SETTINGS: dict[str, Setting] = {
     "run": Setting(_text, None),
     "workers": Setting(_count_or_auto, None),
     "iterations": Setting(_iterations, None),
+    "where": Setting(_text, None),
     "show": Setting(_choice("new", "all"), "new"),
     "init": Setting(_choice("jump", "weak", "strong"), "jump"),
     "dry_run": Setting(_flag, False),
@@ -164,7 +165,7 @@ SETTINGS: dict[str, Setting] = {
     "max_size": Setting(_size, None),
 }
 # What makes sense for one command line only is read from nowhere else.
-_COMMAND_LINE_ONLY = {"run", "iterations", "dry_run", "json", "accept_changes"}
+_COMMAND_LINE_ONLY = {"run", "iterations", "where", "dry_run", "json", "accept_changes"}
 
 
 class Options:
@@ -234,11 +235,12 @@ class ReplayOptions(Options):
     """What `replay` can be told. `run` is None for the last run (of `file`, if given), `workers` None for auto; `iterations` is
     half-open, either end may be None."""
 
-    _names = ("store", "run", "workers", "iterations", "show", "init", "dry_run", "json", "accept_changes", "allow_writes")
+    _names = ("store", "run", "workers", "iterations", "where", "show", "init", "dry_run", "json", "accept_changes", "allow_writes")
 
     run: str | None
     workers: int | None
     iterations: tuple[int | None, int | None] | None
+    where: str | None
     show: str
     init: str
     dry_run: bool

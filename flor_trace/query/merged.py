@@ -2,7 +2,8 @@
 
 A statement that several replays have covered at a position is shown from the last of them only: a statement is the same in two replays
 where its text and its place among the recorded statements are (`replay.kept`), and a replay covers the iterations of its
-segments, or everything if it was complete. So replaying again with further statements adds, and doubles nothing.
+segments, or everything if it was complete; one that kept only the lines for which a condition was true (`--where`)
+covers these. So replaying again with further statements adds, and doubles nothing.
 
 Lines of one replay keep their order. Lines that different replays wrote at one position, between the same two recorded lines, are
 ordered by the recorded lines that their statements follow; that says nothing where one statement stands in a function
@@ -82,10 +83,13 @@ def _hindsight(run: Run, replays: Sequence[StoredReplay]) -> Iterator[dict[str, 
 
 def _of_replay(replay: StoredReplay, later: Sequence[StoredReplay]) -> Iterator[dict[str, Any]]:
     statements = replay.statements
+    chosen = [_kept(other) for other in later if other.header.get("where") is not None]
     again = {s["id"]: [other for other in later if any(t["id"] == s["id"] for t in other.statements)] for s in statements}
     for unit, record in replay.outputs():
         statement = statements[record["statement"]]
         if any(_covers(other, unit, record["at"]) for other in again[statement["id"]]):
+            continue
+        if any((statement["id"], _key(record["at"])) in kept for kept in chosen):
             continue
         where = f"{statement['file']}:{statement['line']}"
         told = {"statement": {"line": where, "text": statement["text"]}, "replay": replay.id}
@@ -93,7 +97,9 @@ def _of_replay(replay: StoredReplay, later: Sequence[StoredReplay]) -> Iterator[
 
 
 def _covers(replay: StoredReplay, unit: Mapping[str, Any], at: Sequence[Sequence[Any]]) -> bool:
-    """Whether a replay has executed what is at a position, or in a unit of another replay."""
+    """Whether a replay has executed what is at a position, or in a unit of another replay, and kept all that it wrote."""
+    if replay.header.get("where") is not None:
+        return False
     if replay.complete:
         return True
     for own in replay.units:
@@ -106,6 +112,15 @@ def _covers(replay: StoredReplay, unit: Mapping[str, Any], at: Sequence[Sequence
             if (loop, entry) == (own["loop"], own["entry"]) and within:
                 return True
     return False
+
+
+def _kept(replay: StoredReplay) -> set[tuple[str, int]]:
+    """Which statement has written something where, for a replay that kept some lines only: they are as few as were asked for."""
+    return {(replay.statements[record["statement"]]["id"], _key(record["at"])) for _, record in replay.outputs()}
+
+
+def _key(at: Sequence[Sequence[Any]]) -> int:
+    return hash(tuple(map(tuple, at)))
 
 
 class _Order:

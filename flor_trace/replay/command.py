@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.metadata
 import json
 import os
@@ -9,7 +10,7 @@ import pickle
 import re
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,14 @@ from flor_trace.replay.engines.local import LocalEngine
 from flor_trace.replay.estimate import measured
 from flor_trace.replay.history import History
 from flor_trace.replay.kept import header
+from flor_trace.replay.loopvars import LoopVariable, Values, loop_variables
 from flor_trace.replay.merge import Merger, as_json, as_text
 from flor_trace.replay.plan import PROLOGUE, SEGMENT, Plan, Probe, Unit, make_plan
 from flor_trace.replay.progress import Tally, progress_for
 from flor_trace.replay.report import Report, describe_report
+from flor_trace.replay.stretches import Where
 from flor_trace.replay.table import describe_plan
+from flor_trace.replay.where import Condition
 from flor_trace.runtime import inputs
 from flor_trace.runtime.position import Boundary
 from flor_trace.store.layout import JOURNAL
@@ -59,7 +63,8 @@ def _replay(run: Run, options: ReplayOptions) -> int:
     diff = _compare_sources(run, options)
     history = History.read(run)
     _check_replayable(run, history)
-    plan = _plan(run, history, diff, options)
+    where = _where(run, history, diff, options)
+    plan = _plan(run, history, diff, options, where)
     if options.dry_run:
         print(json.dumps(plan.as_json(), indent=1) if options.json else describe_plan(plan, history, diff))
         return EXACT_STATUS
@@ -68,7 +73,7 @@ def _replay(run: Run, options: ReplayOptions) -> int:
     changed = changed_inputs(run)
     for change in shortened(changed):
         _say(f"{change}: what is computed from it will differ")
-    return _execute(run, history, diff, plan, options, changed)
+    return _execute(run, history, diff, plan, options, changed, where)
 
 
 def changed_inputs(run: Run) -> list[str]:
@@ -144,26 +149,50 @@ def _minor(version: str) -> str:
 
 def _compare_sources(run: Run, options: ReplayOptions) -> RunDiff:
     recorded = {e["name"]: (e["path"], run.source(e["source"])) for e in run.events("module")}
-    paths = {name: path for name, (path, _) in recorded.items()}
-    substitute = _substitute(run, options, paths.get("__main__"))
-
-    def present(path: str) -> bytes | None:
-        if path == paths.get("__main__"):
-            if run.manifest["target_kind"] == "code":
-                return recorded["__main__"][1]
-            path = substitute or path
-        try:
-            return Path(run.manifest["cwd"], path).read_bytes()
-        except FileNotFoundError:
-            return None
-
-    diff = diff_run(recorded, present)
+    diff = diff_run(recorded, _present_source(run, options, recorded))
     if diff.changes and not options.accept_changes:
         raise SourceChanged(
             "the source differs from the recorded one by more than log statements (undo it, record again, or give "
             "--accept-changes):\n" + diff.render_changes()
         )
     return diff
+
+
+def _present_source(
+    run: Run, options: ReplayOptions, recorded: Mapping[str, tuple[str, bytes]]
+) -> Callable[[str], bytes | None]:
+    """Reads a recorded path today; None if there is no such file."""
+    main_path, main_source = recorded.get("__main__", (None, b""))
+    substitute = _substitute(run, options, main_path)
+
+    def present(path: str) -> bytes | None:
+        if path == main_path:
+            if run.manifest["target_kind"] == "code":
+                return main_source
+            path = substitute or path
+        try:
+            return Path(run.manifest["cwd"], path).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    return present
+
+
+def _where(run: Run, history: History, diff: RunDiff, options: ReplayOptions) -> Where | None:
+    """The condition under which output is wanted; raises UsageError if it cannot be decided."""
+    if options.where is None:
+        return None
+    condition = Condition(options.where)
+    if diff.identical:
+        raise UsageError("--where chooses among the lines of hindsight statements, and there is none: add one, or use --iterations A:B")
+    recorded = {e["name"]: (e["path"], run.source(e["source"])) for e in run.events("module")}
+    present = _present_source(run, options, recorded)
+    variables: list[LoopVariable] = []
+    for module, difference in diff.modules.items():
+        source = present(diff.paths[module])
+        if source is not None:
+            variables += loop_variables(ast.parse(source), module, difference.loops)
+    return Where(condition, variables, Values(history, run.blob), history)
 
 
 def _substitute(run: Run, options: ReplayOptions, main: str | None) -> str | None:
@@ -181,7 +210,7 @@ def _check_replayable(run: Run, history: History) -> None:
         raise UsageError(f"run {run.id} ended before its first snapshot: there is nothing to replay yet")
 
 
-def _plan(run: Run, history: History, diff: RunDiff, options: ReplayOptions) -> Plan:
+def _plan(run: Run, history: History, diff: RunDiff, options: ReplayOptions, where: Where | None) -> Plan:
     probes = [
         Probe(statement.function, tuple(statement.enclosing_loops), frozenset(statement.carried) | leftovers)
         for (_, statement), leftovers in zip(diff.hindsight, _read_behind(diff), strict=True)
@@ -192,7 +221,7 @@ def _plan(run: Run, history: History, diff: RunDiff, options: ReplayOptions) -> 
         iterations = (first or 0, last)
     workers = options.workers or os.cpu_count() or 1
     largest = sorted(((entry[0], entry[3]) for entry in run.index.values()), key=lambda blob: -blob[1])
-    return make_plan(history, probes, workers, iterations, options.init, measured(run.blob, largest))
+    return make_plan(history, probes, workers, iterations, options.init, measured(run.blob, largest), where)
 
 
 def _read_behind(diff: RunDiff) -> list[frozenset[str]]:
@@ -211,7 +240,9 @@ def _read_behind(diff: RunDiff) -> list[frozenset[str]]:
     return found
 
 
-def _execute(run: Run, history: History, diff: RunDiff, plan: Plan, options: ReplayOptions, changed: list[str]) -> int:
+def _execute(
+    run: Run, history: History, diff: RunDiff, plan: Plan, options: ReplayOptions, changed: list[str], where: Where | None
+) -> int:
     folder = Path(run.new_replay_folder())
     diff_file = folder / "diff.pickle"
     diff_file.write_bytes(pickle.dumps(diff))
@@ -223,6 +254,7 @@ def _execute(run: Run, history: History, diff: RunDiff, plan: Plan, options: Rep
         "diff": str(diff_file),
         "substitute": _substitute(run, options, paths.get("__main__")),
         "allow": _allowed(options),
+        "where": None if where is None else {"condition": where.condition.text, "places": where.places},
     }
     environment = dict(manifest["env"])
     if manifest["hash_seed"] is not None:
@@ -230,7 +262,7 @@ def _execute(run: Run, history: History, diff: RunDiff, plan: Plan, options: Rep
     engine = LocalEngine(folder, manifest["cwd"], environment, manifest["interpreter_flags"])
     progress = progress_for(_tally(plan), sys.stderr, sys.stdout)
     emit = progress.around(as_json(sys.stdout) if options.json else as_text(sys.stdout, sys.stderr))
-    keeper = ReplayWriter(str(folder), header(run.id, diff))
+    keeper = ReplayWriter(str(folder), header(run.id, diff, options.where))
     merger = Merger(
         plan, run, _replaced_lines(diff).__contains__, options.show == "all", _renumbering(diff), emit,
         partial(_first_output, history, plan), keeper,
@@ -243,7 +275,8 @@ def _execute(run: Run, history: History, diff: RunDiff, plan: Plan, options: Rep
         raise ReplayFailed(f"interrupted; what was produced so far is above and in {folder}") from None
     else:
         report = Report.of(outcome, merger.verdict, diff)
-        keeper.end({"verdict": report.verdict, "complete": not outcome.failures and options.iterations is None})
+        whole = options.iterations is None and options.where is None
+        keeper.end({"verdict": report.verdict, "complete": not outcome.failures and whole})
     finally:
         keeper.close()
     if report.verdict == "diverged" and not report.failures:

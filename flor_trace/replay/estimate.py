@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from flor_trace.replay.history import History, RecordedActivation, SnapshotRef
-from flor_trace.replay.units import AFTER, PROLOGUE, Unit
+from flor_trace.replay.units import AFTER, PROLOGUE, SEGMENT, Unit
 from flor_trace.runtime.position import END_OF_RUN, EXIT, Boundary
 
 if TYPE_CHECKING:
@@ -152,9 +152,8 @@ def _moving(
     unit: Unit, last: int, plan: Plan, history: History, partitions: list[RecordedActivation], costs: Costs
 ) -> float:
     """What a worker whose last unit was `last` needs to get to a unit."""
-    before = unit.index - 1
-    at_start = before >= 0 and plan.units[before].kind == PROLOGUE
-    if last == before or (last < 0 and at_start):
+    before = plan.units[unit.index - 1] if unit.index > 0 else None
+    if before is not None and _joins(before, unit) and (last == before.index or (last < 0 and before.kind == PROLOGUE)):
         return 0.0
     if unit.kind == AFTER:
         return costs.skip(history, partitions[unit.partition])
@@ -170,6 +169,13 @@ def _moving(
     elif plan.init == "weak" and unit.start:
         moving += partition.seconds_until(unit.start) - partition.seconds_until(unit.start - 1)
     return moving
+
+
+def _joins(before: Unit, unit: Unit) -> bool:
+    """Whether a unit begins where the one before it ends."""
+    if before.kind != SEGMENT or unit.kind != SEGMENT:
+        return True
+    return (before.end, before.end_inner) == (unit.start, unit.start_inner)
 
 
 def _bound(end: float, prologue: float, restores: float, longest: float, work: float) -> str:

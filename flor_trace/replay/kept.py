@@ -14,9 +14,9 @@ from flor_trace.replay.diff import HindsightStatement, RunDiff, SourceDiff
 from flor_trace.replay.plan import SEGMENT, Plan, Unit
 
 
-def header(run_id: str, diff: RunDiff) -> dict[str, Any]:
-    """The fields of a replay's first record."""
-    return {"run": run_id, "created": time.time(), "statements": describe_statements(diff)}
+def header(run_id: str, diff: RunDiff, where: str | None = None) -> dict[str, Any]:
+    """The fields of a replay's first record; `where` is the condition under which lines were kept."""
+    return {"run": run_id, "created": time.time(), "statements": describe_statements(diff), "where": where}
 
 
 def describe_statements(diff: RunDiff) -> list[dict[str, Any]]:

@@ -10,6 +10,8 @@ from flor_trace.errors import UsageError
 from flor_trace.replay.carry import CALLER
 from flor_trace.replay.estimate import Costs, forecast, prologue_seconds, run_seconds, stalls_before
 from flor_trace.replay.history import ActivationKey, History, RecordedActivation
+from flor_trace.replay.stretches import Asked, Stretch, Where, cuts_within, everything
+from flor_trace.replay.stretches import iterations as only_iterations
 from flor_trace.replay.units import AFTER, PROLOGUE, SEGMENT, Cut, Inner, Unit, choose, cuts
 from flor_trace.runtime.position import EXIT, Boundary
 
@@ -89,6 +91,7 @@ def make_plan(
     iterations: tuple[int, int | None] | None = None,
     init: str = "jump",
     costs: Costs | None = None,
+    where: Where | None = None,
 ) -> Plan:
     """Decide what a replay does.
 
@@ -99,9 +102,10 @@ def make_plan(
         iterations: restrict the partitioned loops to `[first, last)`.
         init: see `Plan`.
         costs: what restoring takes on this machine.
+        where: restrict the replay to what a condition may be true in.
 
     Raises:
-        UsageError: `iterations` selects nothing.
+        UsageError: `iterations` or `where` selects nothing.
     """
     probes = list(probes)
     probed = probed_loops(history, probes)
@@ -112,9 +116,10 @@ def make_plan(
         workers = 1
     costs = costs or Costs()
     skips = _Skips(history, probed, run_all, costs)
-    units = _units(history, partitions, ONE_PIECE if sequential else workers, skips)
-    if iterations is not None:
-        units = _restrict(units, partitions, iterations)
+    asked = _asked(iterations, where)
+    units = _units(history, partitions, ONE_PIECE if sequential else workers, skips, asked)
+    if iterations is not None or where is not None:
+        units = _restrict(units, partitions, iterations, where, probed)
     segments = sum(u.kind == SEGMENT for u in units)
     plan = Plan(
         partitions=[a.key for a in partitions],
@@ -214,13 +219,24 @@ class _Skips:
         return sum(self.saved(a) for a in outermost if a.started + a.seconds <= first.started)
 
 
-def _units(history: History, partitions: list[RecordedActivation], workers: int, skips: _Skips) -> list[Unit]:
+def _asked(iterations: tuple[int, int | None] | None, where: Where | None) -> Asked:
+    """Which parts of a partitioned activation are wanted."""
+    if where is not None and iterations is not None:
+        raise UsageError("--iterations and --where exclude each other: put the iterations into the condition")
+    if where is not None:
+        return where.stretches
+    return everything if iterations is None else only_iterations(*iterations)
+
+
+def _units(
+    history: History, partitions: list[RecordedActivation], workers: int, skips: _Skips, asked: Asked
+) -> list[Unit]:
     first = partitions[0] if partitions else None
     ended = history.snapshots[history.last].outputs if history.last else None
     units = [Unit(0, PROLOGUE, outputs=(0, first.outputs if first else ended))]
     for number, activation in enumerate(partitions):
         exit_ref = history.snapshots.get(Boundary(*activation.key, EXIT))
-        units.extend(_segments(history, activation, number, len(units), workers, skips))
+        units.extend(_segments(history, activation, number, len(units), workers, skips, asked(activation)))
         following = partitions[number + 1] if number + 1 < len(partitions) else None
         if activation.exit in ("exhausted", "break"):
             outputs = (exit_ref.outputs if exit_ref else -1, following.outputs if following else ended)
@@ -230,28 +246,39 @@ def _units(history: History, partitions: list[RecordedActivation], workers: int,
 
 
 def _segments(
-    history: History, activation: RecordedActivation, number: int, index: int, workers: int, skips: _Skips
+    history: History, activation: RecordedActivation, number: int, index: int, workers: int, skips: _Skips, asked: list[Stretch]
 ) -> list[Unit]:
-    """The segments of one partitioned activation."""
+    """The segments of what is wanted of one partitioned activation."""
     key = activation.key
     total = activation.seconds - sum(skips.saved(child) for child in history.children(key))
     every = cuts(history, activation, skips.seconds_of)
-    chosen = every[:1] if workers == ONE_PIECE else choose(every, total, workers, skips.costs.jump(history, activation))
     exit_ref = history.snapshots.get(Boundary(*key, EXIT))
-    until: list[Cut | None] = [*chosen[1:], None]
     last_outputs = exit_ref.outputs if exit_ref else None
-    if activation.exit == "unfinished":
-        chosen, until = _to_the_last(history, activation, every, chosen)
-        last_outputs = history.snapshots[history.last].outputs if history.last else None
+    parts = [cuts_within(every, stretch, history, total) for stretch in asked]
+    wanted = sum((end.at if end else total) - within[0].at for within, end in parts)
     units: list[Unit] = []
-    for begin, end in zip(chosen, until, strict=True):
-        units.append(
-            Unit(
-                index + len(units), SEGMENT, number, begin.iteration, end.iteration if end else None,
-                (begin.outputs, end.outputs if end else last_outputs), max((end.at if end else total) - begin.at, 0.0),
-                begin.inner, end.inner if end else None,
-            )
-        )  # fmt: skip
+    for within, behind in parts:
+        begin, seconds = within[0].at, (behind.at if behind else total) - within[0].at
+        chosen = within[:1]
+        if workers != ONE_PIECE:
+            shifted = [replace(cut, at=cut.at - begin) for cut in within]
+            share = max(round(workers * seconds / wanted), 1) if wanted > 0 else workers
+            picked = choose(shifted, seconds, share, skips.costs.jump(history, activation))
+            chosen = [replace(cut, at=cut.at + begin) for cut in picked]
+        until: list[Cut | None] = [*chosen[1:], behind]
+        if activation.exit == "unfinished" and behind is None:
+            chosen, until = _to_the_last(history, activation, within, chosen)
+            last_outputs = history.snapshots[history.last].outputs if history.last else None
+        for first, end in zip(chosen, until, strict=True):
+            outputs = (first.outputs, end.outputs if end else last_outputs)
+            known = first.outputs >= 0 and (end is None or end.outputs >= 0)
+            units.append(
+                Unit(
+                    index + len(units), SEGMENT, number, first.iteration, end.iteration if end else None,
+                    outputs if known else (-1, None), max((end.at if end else total) - first.at, 0.0),
+                    first.inner, end.inner if end else None,
+                )
+            )  # fmt: skip
     return units
 
 
@@ -260,8 +287,7 @@ def _to_the_last(
 ) -> tuple[list[Cut], list[Cut | None]]:
     """Segments of an activation in which the run was killed: one begins at its last head, and if that is the last that is
     known of the run, none does."""
-    heads = [cut for cut in every if cut.inner is None]
-    last = heads[-1]
+    last = [cut for cut in every if cut.inner is None or cut is every[0]][-1]
     begins = [cut for cut in chosen if cut.at < last.at or cut is every[0]]
     if last is not every[0]:
         begins.append(last)
@@ -295,39 +321,21 @@ def _stalls_within(history: History, activation: RecordedActivation) -> float:
 
 
 def _restrict(
-    units: list[Unit], partitions: list[RecordedActivation], iterations: tuple[int, int | None]
+    units: list[Unit],
+    partitions: list[RecordedActivation],
+    iterations: tuple[int, int | None] | None,
+    where: Where | None,
+    probed: set[str],
 ) -> list[Unit]:
-    """Only the asked iterations: their segments, cut to size."""
-    first, last = iterations
-    kept: list[Unit] = []
-    for unit in units:
-        if unit.kind != SEGMENT:
-            continue
-        cut = _cut(unit, partitions[unit.partition].iterations, first, last)
-        if cut is not None:
-            kept.append(replace(cut, index=len(kept)))
+    """What is asked: segments, and what lies around them if the condition may be true there."""
+    around = where is not None and where.outside(partitions, probed)
+    kept = [unit for unit in units if around or unit.kind == SEGMENT]
     if not kept:
         most = max((a.iterations for a in partitions), default=0)
+        if where is not None:
+            raise UsageError(f"--where {where.condition.text!r} selects nothing: it is true in no iteration of the replayed loops")
+        first, last = iterations or (0, None)
         raise UsageError(
             f"--iterations {first}:{'' if last is None else last} selects nothing: the replayed loop has {most} iterations"
         )
-    return kept
-
-
-def _cut(unit: Unit, total: int, first: int, last: int | None) -> Unit | None:
-    """The part of a segment that lies in the iterations from `first` up to `last`; None if nothing does."""
-    start, start_inner, end, end_inner = unit.start, unit.start_inner, unit.end, unit.end_inner
-    if start < first:
-        start, start_inner = first, None
-    if last is not None and (end is None or end >= last) and last < total:
-        end, end_inner = last, None
-    until = total if end is None else end
-    if start > until or (start == until and (end_inner is None or end is None)):
-        return None
-    whole = (start, start_inner, end, end_inner) == (unit.start, unit.start_inner, unit.end, unit.end_inner)
-    seconds = unit.seconds
-    if not whole:
-        iterations = max((total if unit.end is None else unit.end) - unit.start, 1)
-        seconds *= min(max(until - start, 1) / iterations, 1.0)
-    outputs = unit.outputs if whole else (-1, None)
-    return replace(unit, start=start, start_inner=start_inner, end=end, end_inner=end_inner, outputs=outputs, seconds=seconds)
+    return [replace(unit, index=number) for number, unit in enumerate(kept)]

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
+from flor_trace.errors import UsageError
 from flor_trace.replay.avoid import Avoided
 from flor_trace.replay.history import ActivationKey, History, SnapshotRef
 from flor_trace.replay.link import Link
@@ -55,6 +56,8 @@ class ReplaySession:
         self._jumped = False
         self._at_work = False
         self.at_end: Callable[[], None] = lambda: None
+        # Whether the output of a hindsight statement is asked for (see `where.Filter`).
+        self.shows: Callable[[FrameType], bool] = lambda frame: True
         self.unit: Unit | None = plan.units[0] if owns_prologue and plan.units[0].kind == PROLOGUE else None
         self.owned = self.unit is not None
         # The traceback of a script that raises where nothing is owned is in no transcript.
@@ -357,8 +360,17 @@ class ReplaySession:
             return
         runtime = self.runtime
         new = runtime.hindsight[0] if runtime.hindsight else HINDSIGHT_NONE
+        if new != HINDSIGHT_NONE and not self._is_asked_for(sys._getframe(1)):
+            return
         line = calling_line(sys._getframe(1), runtime.user_files)
         self.transcript.write(stream, text, new, [list(p) for p in runtime.position()], line)
+
+    def _is_asked_for(self, frame: FrameType) -> bool:
+        try:
+            return self.shows(frame)
+        except UsageError as error:  # must not be raised into the script
+            self.link.tell("failed", text=str(error))
+            os._exit(0)
 
     def finish(self, status: int) -> None:
         """The script has ended."""

@@ -26,6 +26,7 @@ from flor_trace.replay.restorer import Restorer
 from flor_trace.replay.session import ReplaySession
 from flor_trace.replay.surroundings import Surroundings
 from flor_trace.replay.transcript import TranscriptWriter
+from flor_trace.replay.where import Condition, Filter
 from flor_trace.runtime import guard, initial, landlock
 from flor_trace.runtime.engine import Runtime
 from flor_trace.runtime.files import FileState
@@ -87,6 +88,8 @@ class Worker:
             avoided=Avoided(spec["avoid"]),
             mismatches=self._machine.mismatches,
         )
+        if spec.get("where"):
+            self._session.shows = Filter(Condition(spec["where"]["condition"]), spec["where"]["places"]).shows
 
     def run(self) -> None:
         """Execute the script; returns to the interpreter for its ordinary shutdown."""

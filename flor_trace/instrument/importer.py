@@ -44,6 +44,7 @@ class Importer:
     def __init__(self, compiler: Compiler) -> None:
         self._compiler = compiler
         self._callbacks: dict[str, list[Callable[[], None]]] = {}
+        self._earlier: dict[str, list[Callable[[], None]]] = {}
         self._main: str | None = None
         self._asking: set[tuple[int, str]] = set()
 
@@ -66,6 +67,10 @@ class Importer:
         else:
             self._callbacks.setdefault(name, []).append(callback)
 
+    def before_import(self, name: str, callback: Callable[[], None]) -> None:
+        """Run `callback` right before the module `name` is executed; never if it has been already."""
+        self._earlier.setdefault(name, []).append(callback)
+
     def expect_main(self, name: str) -> None:
         """The next time that the code of module `name` is asked for, it is to run as `__main__`."""
         self._main = name
@@ -86,8 +91,8 @@ class Importer:
         if spec is not None:
             if spec.has_location:
                 self._adopt(spec)
-            if fullname in self._callbacks:
-                self._call_after(spec, self._callbacks.pop(fullname))
+            if fullname in self._callbacks or fullname in self._earlier:
+                self._call_around(spec, self._earlier.pop(fullname, []), self._callbacks.pop(fullname, []))
         return spec
 
     @_as_importlib
@@ -124,11 +129,11 @@ class Importer:
             self._main, name = None, "__main__"
         return self._compiler.compile(plain.co_filename, loader.get_data(filename), name, plain)
 
-    def _call_after(self, spec: ModuleSpec, callbacks: list[Callable[[], None]]) -> None:
+    def _call_around(self, spec: ModuleSpec, earlier: list[Callable[[], None]], callbacks: list[Callable[[], None]]) -> None:
         loader: Any = spec.loader
         if isinstance(loader, type):  # built-in and frozen modules share one loader class
             raise ValueError(f"on_import cannot watch the built-in module {spec.name}")
-        loader.exec_module = _watched_exec_module(loader, callbacks)
+        loader.exec_module = _watched_exec_module(loader, earlier, callbacks)
 
 
 class _GetCode:
@@ -162,11 +167,15 @@ class _GetCode:
         return getattr, (plain, "get_code")
 
 
-def _watched_exec_module(loader: Any, callbacks: list[Callable[[], None]]) -> Callable[[ModuleType], None]:
+def _watched_exec_module(
+    loader: Any, earlier: list[Callable[[], None]], callbacks: list[Callable[[], None]]
+) -> Callable[[ModuleType], None]:
     plain_exec_module = loader.exec_module
 
     def exec_module(module: ModuleType) -> None:
         del loader.exec_module
+        for callback in earlier:
+            callback()
         plain_exec_module(module)
         for callback in callbacks:
             callback()

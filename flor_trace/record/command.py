@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
     from flor_trace.config import RecordOptions
 
+# Only their memory is ever staged, so a script without them needs no process that writes.
+_OF_LARGE_STATE = ("numpy", "torch")
+
 
 def record(
     kind: str, name: str, args: list[str], options: RecordOptions, to_user: Callable[[str], str] | None = None
@@ -74,6 +77,8 @@ def record(
         importer.on_import(library, lambda library=library: _note_initial(writer, library))  # type: ignore[misc]
     for library in NATIVE_LIBRARIES:
         importer.on_import(library, lambda library=library: files.imported(library))  # type: ignore[misc]
+    for library in _OF_LARGE_STATE:
+        importer.before_import(library, writer.stand_by)
     os.register_at_fork(after_in_child=session.forked)
     streams.record(with_room(runtime, session.wrote))
     files.start()

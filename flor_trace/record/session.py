@@ -7,7 +7,7 @@ import pickle
 import sys
 
 # A script may put others in their places, as tests do with `len`.
-from builtins import int, len, min  # noqa: UP029
+from builtins import int, len, min, sum  # noqa: UP029
 from collections.abc import Callable
 from time import perf_counter
 from types import FrameType
@@ -17,13 +17,15 @@ from flor_trace.runtime.engine import Runtime
 from flor_trace.runtime.inputs import SECONDS_PER_SNAPSHOT, InputNotes
 from flor_trace.runtime.loops import Activation
 from flor_trace.runtime.output import Joiner, Streams, calling_line
-from flor_trace.runtime.position import END_OF_RUN, EXIT, Boundary
+from flor_trace.runtime.position import END, END_OF_RUN, EXIT, Boundary
 
 if TYPE_CHECKING:
     from flor_trace.record.budget import Budget
+    from flor_trace.record.stager import Stager
     from flor_trace.runtime.files import FileState, FileTracker
     from flor_trace.runtime.sources import Sources
     from flor_trace.state import Scope, TokenTable
+    from flor_trace.state.graph import LiveGraph
     from flor_trace.store.writer import RunWriter
 
 # An activation shorter than this, with nothing stored for it, is not worth a line in the journal.
@@ -56,6 +58,7 @@ class RecordSession:
         self._warn = warn
         self._tokens: TokenTable | None = None
         self._scope: Scope | None = None
+        self._stager: Stager | None = None
         self._reported: dict[str, int] = {}
         self._joiner = Joiner(self._note_output)
         self._initial_files: dict[str, FileState] = {}
@@ -151,15 +154,25 @@ class RecordSession:
     # -- snapshots ----------------------------------------------------------------------------------------------
 
     def _snapshot(self, boundary: Boundary, frame: FrameType | None, entry_of_outermost: bool = False) -> bool:
-        """Walk the state and hand it to the writer; False if the disk is too far behind."""
+        """Walk the state and hand it to the writer; False if memory or the disk are too far behind."""
         if self._stopped or self.writer.failed or self.writer.backlog_bytes > self.writer.backlog_limit:
             return False
         started = perf_counter()
+        # Imported here because a script that never reaches a boundary need not pay for it at start-up.
+        from flor_trace.record.stager import NoRoom, Stager
+
+        if self._stager is None:
+            self._stager = Stager(self.writer)
         collecting = gc.isenabled()
         gc.disable()  # the walk makes many short-lived objects; a collection would run the script's finalizers early
         try:
-            record = self._take(boundary, frame)
+            # Without its entry nothing of a loop can be jumped over, and without its exit it cannot be skipped.
+            self._stager.begin(may_skip=self.budget.every is None and boundary.iteration not in (0, EXIT, END))
+            record = self._take(boundary, frame, self._stager)
+        except NoRoom:
+            record = None
         finally:
+            self._stager.end()
             if collecting:
                 gc.enable()
         stall = perf_counter() - started
@@ -167,15 +180,16 @@ class RecordSession:
         for activation in self.runtime.stack:
             activation.stalled += stall
             activation.last += stall
+        if record is None:
+            return False
         record["stall"] = stall
         record["seconds"] = perf_counter() - self._started
-        blobs = record.pop("digests")
-        self.writer.commit_snapshot(record, blobs)
+        graph = record.pop("template")
+        self.writer.commit_snapshot(record, record.pop("digests"), self._stager.numbers, graph)
         self.snapshots += 1
         return True
 
-    def _take(self, boundary: Boundary, frame: FrameType | None) -> dict[str, Any]:
-        # Imported here because a script that never reaches a boundary need not pay for it at start-up.
+    def _take(self, boundary: Boundary, frame: FrameType | None, stager: Stager) -> dict[str, Any]:
         from flor_trace.record.roots import collect_roots
         from flor_trace.state import Scope, TokenTable, walk
 
@@ -184,17 +198,10 @@ class RecordSession:
             self._scope = Scope(self.runtime.user_modules.__contains__)
         self._joiner.flush()
         roots, _ = collect_roots(self.runtime, frame)
-        live = walk(roots, self._scope, self._tokens, wanted=lambda digest: not self.writer.has_blob(digest))
-        digests: set[str] = set()
-        nbytes = 0
-        for token, buffer in live.graph.buffers.items():
-            nbytes += buffer.nbytes
-            digests.add(buffer.digest)
-            if not self.writer.has_blob(buffer.digest):
-                self.writer.put_blob(buffer.digest, bytes(live.buffer(token)))
-        encoded, _ = live.graph.encode()
-        graph = self._put(encoded)
-        digests.add(graph)
+        live = walk(roots, self._scope, self._tokens, stager=stager, wanted=lambda digest: not self.writer.has_blob(digest))
+        digests = self._put_buffers(live)
+        encoded, holes = live.graph.encode()
+        graph = self._put_graph(encoded, holes, digests)
         start, values = self.sources.drain()
         if values:
             blob = self._put(pickle.dumps(values))
@@ -206,9 +213,9 @@ class RecordSession:
         return {
             "at": list(boundary),
             "stack": [list(place) for place in self.runtime.position()],
-            "graph": graph,
+            **graph,
             "digests": sorted(digests),
-            "nbytes": nbytes + len(encoded),
+            "nbytes": sum(buffer.nbytes for buffer in live.graph.buffers.values()) + len(encoded),
             "objects": len(live.objects),
             "meta": {
                 "entries": dict(self.runtime.entries),
@@ -218,6 +225,27 @@ class RecordSession:
             },
             "opaque": [list(item) for item in live.graph.opaque][:200],
         }
+
+    def _put_buffers(self, live: LiveGraph) -> set[str]:
+        """Store the content of all buffers that are not staged; returns their digests."""
+        from flor_trace.state.graph import STAGED
+
+        digests = set()
+        for token, buffer in live.graph.buffers.items():
+            if buffer.digest.startswith(STAGED):
+                continue
+            digests.add(buffer.digest)
+            if not self.writer.has_blob(buffer.digest):
+                self.writer.put_blob(buffer.digest, bytes(live.buffer(token)))
+        return digests
+
+    def _put_graph(self, encoded: bytes, holes: list[tuple[int, int]], digests: set[str]) -> dict[str, Any]:
+        """Store a graph; returns how the snapshot's record names it. Its digest is known only where no digest is missing in it."""
+        if holes:
+            return {"template": self.writer.put_template(encoded, holes)}
+        digest = self._put(encoded)
+        digests.add(digest)
+        return {"template": 0, "graph": digest}
 
     def _put(self, data: bytes) -> str:
         from flor_trace.store.blobs import digest_of

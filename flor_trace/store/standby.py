@@ -1,11 +1,12 @@
-"""The writer's process before it is needed: forked off before the script starts, and idle.
+"""The writer's process before it is needed: forked off before the script's first large library is imported, and idle.
 
-Then the training process has no threads, no libraries and nobody who waits for children. Started later, the process could be seen by
-the script (`os.wait`, SIGCHLD), and forking would be unsafe. See `writer_process` for what it does once it is needed.
+Then the training process is small and has no threads: those of its libraries would make forking unsafe later. Nobody can see the process
+(`os.wait`, SIGCHLD), for it is forked twice. See `writer_process` for what it does once it is needed.
 """
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # as the next
 import _socket  # `socket` builds enums first: 3 ms at start-up
 import os
 import time
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 # What the process says of its parent.
 _ORPHAN, _ADOPTED = b"o", b"a"
+_IGNORED = tuple(getattr(_signal, f"SIG{name}") for name in ("INT", "TERM", "HUP", "QUIT", "PIPE", "USR1", "USR2"))
 
 
 class Standby:
@@ -38,8 +40,8 @@ class Standby:
 
 
 def stand_by() -> Standby | None:
-    """Fork the idle process off; None where that is not to be had. Must be called before the script starts."""
-    if os.environ.get("FLOR_TRACE_WRITER") == "thread" or not hasattr(os, "memfd_create"):
+    """Fork the idle process off; None where that is not to be had, or could be noticed."""
+    if os.environ.get("FLOR_TRACE_WRITER") == "thread" or not hasattr(os, "memfd_create") or not _would_go_unnoticed():
         return None
     mine, its = _socket.socketpair()
     trainer = os.getpid()
@@ -69,15 +71,44 @@ def stand_by() -> Standby | None:
     return None
 
 
+def _would_go_unnoticed() -> bool:
+    """Whether the script has no other thread, that could wait for children, and no handler for their ends; and whether this is not the
+    first process of a container, which adopts orphans."""
+    try:
+        alone = len(os.listdir("/proc/self/task")) == 1
+    except OSError:
+        return False
+    return alone and os.getpid() != 1 and _signal.getsignal(_signal.SIGCHLD) == _signal.SIG_DFL
+
+
 def _become_writer(its: _socket.socket, middle: int, trainer: int) -> NoReturn:
-    """The life of the grandchild. It is of no use where the training process adopts orphans, as the first process of a container
-    does: the script would find a child that it did not make."""
+    """The life of the grandchild. It is of no use where the training process adopts orphans, for the script would find a child that it
+    did not make."""
     while os.getppid() == middle:
         time.sleep(0.0001)
     if os.getppid() == trainer:
         its.send(_ADOPTED)
         os._exit(0)
     its.send(_ORPHAN)
+    descriptor = move_up(its.detach())
+    _detach(descriptor)
+    # Until something comes it has imported nothing: then it costs a short script nothing.
+    waiting = _socket.socket(fileno=descriptor)
+    if not waiting.recv(1, _socket.MSG_PEEK):
+        os._exit(0)
     from flor_trace.store.writer_process import serve
 
-    serve(move_up(its.detach()))
+    serve(waiting.detach())
+
+
+def _detach(descriptor: int) -> None:
+    """Take nothing of the training process's along but this socket: not its terminal, its pipes, its signals."""
+    os.setsid()
+    for number in _IGNORED:
+        _signal.signal(number, _signal.SIG_IGN)  # it ends when its work is done, and not before
+    null = os.open(os.devnull, os.O_RDWR)
+    for standard in (0, 1, 2):
+        os.dup2(null, standard)
+    os.closerange(3, descriptor)
+    os.closerange(descriptor + 1, os.sysconf("SC_OPEN_MAX"))
+    os.chdir("/")

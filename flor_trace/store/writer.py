@@ -54,7 +54,6 @@ def create(
     tags: dict[str, str] | None = None,
     on_failure: Callable[[str], None] | None = None,
     backlog_limit: int = BACKLOG_LIMIT,
-    standby: Standby | None = None,
     **more: Any,
 ) -> RunWriter:
     """Begin a new run in a store.
@@ -65,7 +64,6 @@ def create(
         argv: the arguments that the script sees, without its own name.
         on_failure: called once, with one clause, when recording has to stop; possibly in the writer's thread.
         backlog_limit: how many waiting bytes `has_room` allows.
-        standby: the process that takes the writing over at the first staged buffer; None: the thread writes.
         more: further JSON values for the manifest.
 
     Raises:
@@ -87,7 +85,7 @@ def create(
         sink = RunSink(folder, manifest)
     except OSError as error:
         raise StoreUnreadable(f"cannot record into {store}: {error.strerror or error}") from error
-    return RunWriter(run_id, folder, sink, on_failure, backlog_limit, standby)
+    return RunWriter(run_id, folder, sink, on_failure, backlog_limit)
 
 
 class RunWriter:
@@ -101,7 +99,6 @@ class RunWriter:
         sink: RunSink,
         on_failure: Callable[[str], None] | None = None,
         backlog_limit: int = BACKLOG_LIMIT,
-        standby: Standby | None = None,
     ) -> None:
         self.run_id = run_id
         self.folder = folder
@@ -112,7 +109,8 @@ class RunWriter:
         self._began = time.monotonic()
         self.slots = SlotPool(on_drop=lambda number: self._put(("forget", number), 0, urgent=True))
         self._sink: RunSink | ProcessSink = sink
-        self._standby = standby
+        self._standby: Standby | None = None
+        self._stood_by = False
         self._on_failure = on_failure
         self._state = _OPEN
         self._ended = False
@@ -127,6 +125,21 @@ class RunWriter:
         self._native_id = 0
         self._make_locks()
         _register_at_fork(self)
+
+    def stand_by(self) -> None:
+        """Have a process ready that takes the writing over at the first staged buffer, where that goes unnoticed; without one the
+        thread writes. To be called before the script's libraries start threads; a second call does nothing."""
+        from flor_trace.store.standby import stand_by
+
+        if self._state != _OPEN or self._stood_by or not self._hold():
+            return
+        self._stood_by = True
+        try:
+            self._await_thread()
+            self._standby = stand_by()
+        finally:
+            self._release()
+        self.wake()
 
     # -- what the recording calls ---------------------------------------------------------------------------------------
 
@@ -496,7 +509,10 @@ class RunWriter:
         if self._state in (_CLOSED, _IN_CHILD):
             return
         self._forking = self._hold()
-        # The lock is released a moment before the thread is gone, and Python 3.12 counts the system's threads.
+        self._await_thread()
+
+    def _await_thread(self) -> None:
+        """Return when the stopped thread is gone: the lock is released a moment before, and Python 3.12 counts the system's threads."""
         task = f"/proc/self/task/{self._native_id}"
         for _ in range(1000):
             if not self._native_id or not os.path.exists(task):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import _thread
 import mmap
 import os
-import signal
 import time
 from collections import deque
 
@@ -32,7 +31,6 @@ _OOM_SCORE = "600"
 def serve(descriptor: int) -> NoReturn:
     """Write what comes over this socket until its other end is closed; then end this process."""
     try:
-        _detach(descriptor)
         channel = Channel(descriptor)
         try:
             received = channel.receive()
@@ -43,19 +41,6 @@ def serve(descriptor: int) -> NoReturn:
         Service(channel, received[0][1]).run()
     finally:
         os._exit(0)
-
-
-def _detach(descriptor: int) -> None:
-    """Take nothing of the training process's along: its terminal, its pipes, its signals."""
-    os.setsid()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE, signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(number, signal.SIG_IGN)  # it ends when its work is done, and not before
-    null = os.open(os.devnull, os.O_RDWR)
-    for standard in (0, 1, 2):
-        os.dup2(null, standard)
-    os.closerange(3, descriptor)
-    os.closerange(descriptor + 1, os.sysconf("SC_OPEN_MAX"))
-    os.chdir("/")
 
 
 def _lower_priority() -> None:

@@ -102,7 +102,35 @@ for epoch in range(8):
 print("final", state())
 '''
 
-SCRIPTS = {"pure": PURE, "torch": TORCH}
+LARGE = '''"""A small training with arrays that are large enough to be staged, and written by a process of its own."""
+import zlib
+
+import numpy as np
+
+rng = np.random.default_rng(7)
+weights = rng.normal(size=(900, 900))
+velocity = np.zeros_like(weights)
+table = rng.normal(size=(40_000, 8))
+constant = rng.normal(size=300_000)
+
+
+def state():
+    parts = (weights, velocity, table, constant, rng.random(0))
+    return zlib.crc32(b"".join(part.tobytes() for part in parts) + repr(rng.bit_generator.state).encode())
+
+
+for epoch in range(10):
+    for batch in range(3):
+        velocity *= 0.9
+        velocity -= 0.1 * (weights - rng.normal(size=900))
+        weights += velocity
+        table[rng.integers(0, 40_000, size=50)] *= 0.5
+    #+ print("@@", epoch, state())
+    print(f"epoch {epoch} loss {np.abs(weights).mean():.9f} {constant[epoch]:.9f}", flush=True)
+print("final", state())
+'''
+
+SCRIPTS = {"pure": PURE, "torch": TORCH, "large": LARGE}
 
 
 @dataclass

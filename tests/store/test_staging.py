@@ -20,11 +20,12 @@ from flor_trace.store.staging import MOST_SLOTS, SlotPool, memory_room
 HEAD = """
 import ctypes, os, random, sys, time
 from flor_trace.store import writer
-from flor_trace.store.standby import stand_by
 
 children = os.path.join("/proc", str(os.getpid()), "task", str(os.getpid()), "children")
-run = writer.create(sys.argv[1], script="train.py", argv=[], on_failure=lambda why: print("stopped:", why, file=sys.stderr),
-                    standby=stand_by() if sys.argv[2] == "process" else None)
+run = writer.create(sys.argv[1], script="train.py", argv=[], on_failure=lambda why: print("stopped:", why, file=sys.stderr))
+if sys.argv[2] == "process":
+    run.stand_by()
+    assert run._standby is not None
 
 def snapshot(number, content):
     while (slot := run.slots.take(len(content))) is None:

@@ -1,0 +1,146 @@
+"""Takes large memory off the training thread's hands: it is copied into a staging slot, and hashed and written later.
+
+A copy into memory that is reused takes about three times as long as hashing the same bytes, so memory that was the same at the last
+snapshots is hashed here, and only copied if it has changed after all. All else that is large is copied at once.
+"""
+
+from __future__ import annotations
+
+import ctypes
+
+# As in `record.session`.
+from builtins import sum
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from flor_trace.state.graph import STAGED
+from flor_trace.state.memory import bytes_digest
+from flor_trace.store.staging import ALIGNMENT
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from flor_trace.state.memory import Region
+    from flor_trace.store.staging import Slot
+    from flor_trace.store.writer import RunWriter
+
+# Smaller memory is hashed and copied as it is met: a slot would not be felt.
+LARGE_BYTES = 64 << 10
+WORTH_STAGING_BYTES = 4 << 20
+
+
+class NoRoom(Exception):
+    """There is no staging slot for this snapshot now; it is to be left out."""
+
+
+class _Known(NamedTuple):
+    """What some memory held at the last snapshot."""
+
+    extent: tuple[int, int, int]
+    digest: str
+    same: bool  # and at the one before
+
+
+class Stager:
+    """The memory of one recording; see `state.memory.Stager`.
+
+    Args:
+        writer: whose slots are used, and who hashes and writes what they hold.
+
+    Attributes:
+        numbers: the staged buffers of the snapshot that is being taken.
+    """
+
+    def __init__(self, writer: RunWriter) -> None:
+        self.numbers: list[int] = []
+        self._writer = writer
+        self._known: dict[int, _Known] = {}
+        # Staged at the last snapshots: whose digest each number will tell.
+        self._waiting: dict[int, tuple[int, tuple[int, int, int]]] = {}
+        self._may_skip = False
+        self._slot: Slot | None = None
+
+    def begin(self, *, may_skip: bool) -> None:
+        """A snapshot is about to be taken. `may_skip`: rather leave it out than wait for memory."""
+        self._may_skip = may_skip
+        self.numbers = []
+        for number, digest in self._writer.take_resolved():
+            place = self._waiting.pop(number, None)
+            if place is not None:
+                self._note(*place, digest)
+
+    def end(self) -> None:
+        """The snapshot has been taken, or given up."""
+        slot, self._slot = self._slot, None
+        if slot is not None:
+            self._writer.release(slot)
+
+    def data(self, data: Any) -> str:
+        """See `state.memory.Stager`; whoever asked for the walk stores it."""
+        return bytes_digest(data)
+
+    def regions(self, regions: Mapping[int, Region]) -> dict[int, str]:
+        """See `state.memory.Stager`. Raises NoRoom."""
+        digests: dict[int, str] = {}
+        changed: dict[int, Region] = {}
+        for address, region in regions.items():
+            if region.seen < LARGE_BYTES or region.device != "cpu":
+                digests[address] = region.digest()
+            elif not self._is_unchanged(address, region, digests):
+                changed[address] = region
+        for address in self._known.keys() - regions.keys():
+            del self._known[address]
+        slot = self._take_slot(changed)
+        for address, region in changed.items():
+            if slot is None:
+                digests[address] = digest = region.digest()
+                self._note(address, _extent(region), digest)
+            else:
+                digests[address] = STAGED + str(self._stage(slot, address, region))
+        return digests
+
+    def _is_unchanged(self, address: int, region: Region, digests: dict[int, str]) -> bool:
+        """Whether memory that was the same at the last snapshots is so still; its digest goes into `digests` then."""
+        known = self._known.get(address)
+        if known is None or not known.same or known.extent != _extent(region):
+            return False
+        digest = region.digest()
+        if digest != known.digest:
+            return False
+        digests[address] = digest
+        return True
+
+    def _note(self, address: int, extent: tuple[int, int, int], digest: str) -> None:
+        before = self._known.get(address)
+        self._known[address] = _Known(extent, digest, before is not None and before[:2] == (extent, digest))
+
+    def _take_slot(self, changed: Mapping[int, Region]) -> Slot | None:
+        """The slot for all that has to be copied; None if it is to be copied in the ordinary way."""
+        nbytes = sum(region.seen + ALIGNMENT for region in changed.values())
+        if nbytes < WORTH_STAGING_BYTES:
+            return None
+        slots = self._writer.slots
+        slot = slots.take(nbytes)
+        if slot is None:
+            if self._may_skip and not slots.idle:
+                raise NoRoom
+            return None
+        if not slot.ready:
+            if self._may_skip:
+                self._writer.populate(slot)
+                raise NoRoom
+            for _ in slot.populate():
+                pass
+        self._slot = slot
+        return slot
+
+    def _stage(self, slot: Slot, address: int, region: Region) -> int:
+        offset = slot.place(region.seen)
+        ctypes.memmove(slot.address + offset, region.address + region.start, region.seen)
+        number = self._writer.put_staged(slot, offset, region.seen)
+        self.numbers.append(number)
+        self._waiting[number] = (address, _extent(region))
+        return number
+
+
+def _extent(region: Region) -> tuple[int, int, int]:
+    return region.start, region.seen, region.nbytes

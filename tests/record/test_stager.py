@@ -122,18 +122,20 @@ state = np.zeros(1_500_000)
 for epoch in range(4):
     state += epoch
 
-def opens_the_run(pid):
-    try:
-        return any("/runs/" in os.readlink(f"/proc/{pid}/fd/{name}") for name in os.listdir(f"/proc/{pid}/fd"))
-    except OSError:
-        return False
+def opens_the_run():
+    found = False
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found |= "/runs/" in os.readlink(f"/proc/self/fd/{name}")
+        except FileNotFoundError:
+            pass  # that of the listing itself
+    return found
 
 import time
 deadline = time.monotonic() + 20
-while opens_the_run("self") and time.monotonic() < deadline and sys.argv[1] == "process":
+while opens_the_run() and time.monotonic() < deadline and sys.argv[1] == "process":
     time.sleep(0.01)
-folder = os.path.realpath("store")
-print("written here:", opens_the_run("self"))
+print("written here:", opens_the_run())
 try:
     os.wait()
 except ChildProcessError:

@@ -10,6 +10,7 @@ discard the fillers. The result is verified by iterating, so a change in CPython
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import permutations
 from operator import is_
 from typing import Any
 
@@ -20,6 +21,7 @@ _LINEAR = 9
 _PERTURB = 5
 _DEPTH = 24  # probes considered per element
 _WORD = (1 << 64) - 1
+_FEW = 7
 _NUMBERS = frozenset(map(id, (int, float, bool, complex)))  # by id: a class may define how it hashes
 
 
@@ -47,6 +49,17 @@ def rebuild(target: set[Any], items: list[Any], layout: Layout) -> bool:
             search_from(target, finger)
             return True
     return False
+
+
+def arrange(items: list[Any]) -> list[Any] | None:
+    """The order in which a frozenset has to be given its elements to iterate in the order of `items`; None if it is not found.
+
+    Nothing can be discarded from a frozenset, so no fillers help; the few elements of a small one are tried in all orders.
+    """
+    for order in permutations(items) if len(items) <= _FEW else [items]:
+        if all(map(is_, frozenset(order), items)):
+            return list(order)
+    return None
 
 
 def follow(target: set[Any], plan: tuple[list[Any], list[Any]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import types
 from typing import Any
 
@@ -63,3 +64,16 @@ def test_a_failure_after_the_plan_is_no_refusal(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr(DictKind, "fill", fill)
     with pytest.raises(HalfRestored, match=r"table could not be given its recorded content .*no"):
         restore(target, matching, world.roots(), world.scope, world.blobs.__getitem__)
+
+
+def test_a_small_frozenset_of_any_order_is_built_anew() -> None:
+    world = World()
+    entry = world.snap()
+    r = random.Random(0)
+    made = [frozenset(r.sample(range(0, 400, 8), r.randrange(8))) for _ in range(200)]
+    orders = [list(item) for item in made]
+    world.v["made"] = made
+    target = world.snap()
+    del world.v["made"], made
+    world.replay(entry, target)
+    assert [list(item) for item in world.v["made"]] == orders

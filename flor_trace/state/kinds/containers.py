@@ -14,7 +14,7 @@ from ..bulk import BULK
 from ..graph import Node
 from ..layout import derives, hash_runs_user_code
 from ..setlayout import layout_of
-from ..setorder import follow, rebuild, recipe
+from ..setorder import arrange, follow, rebuild, recipe
 from . import Handler, Kind, Registry
 
 if TYPE_CHECKING:
@@ -309,17 +309,19 @@ class FrozenSetKind(Kind):
         items = [r.resolve(cell) for cell in node[3]]
         if any(needs_hash(item) for item in items):
             raise NotRestorable(r.path(token), "hashing its elements would run user code")
+        cls = r.type_of(node, frozenset)
+        order = arrange(items)
+        if order is not None:
+            return frozenset.__new__(cls, order)
         plan = recipe(items)
         if plan is None and all(type(cell) is not tuple for cell in node[3]):
             raise NotRestorable(r.path(token), _NO_ORDER)
         # a frozenset made from a set takes its table over, but not the gaps: verified like any other
         best: set[Any] = set()
         follow(best, plan or (items, []))
-        made = frozenset.__new__(r.type_of(node, frozenset), best)
+        made = frozenset.__new__(cls, best)
         if plan is not None and not all_identical(list(frozenset.__iter__(made)), items):
-            made = frozenset.__new__(r.type_of(node, frozenset), items)
-            if not all_identical(list(frozenset.__iter__(made)), items):
-                raise NotRestorable(r.path(token), _NO_ORDER)
+            raise NotRestorable(r.path(token), _NO_ORDER)
         return made
 
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from types import FrameType
 
-from flor_trace.errors import CorruptRecord, HalfRestored, NotRestorable
+from flor_trace.errors import CorruptRecord, FlorTraceError, NotRestorable
 from flor_trace.replay.avoid import Avoided
 from flor_trace.replay.history import History, SnapshotRef
 from flor_trace.replay.link import Link
@@ -74,12 +74,15 @@ class Mover:
     ) -> None:
         try:
             self.restorer.restore(ref, frame, jumping, lambda name: self._graph_needed(ref, name))
-        except (CorruptRecord, HalfRestored) as damage:
+        except NotRestorable:
+            raise
+        except CorruptRecord as damage:
             self._give_up(ref, str(damage), alone=True)
+        except Exception as error:  # the state may be half the recorded one: the script must not go on with it
+            self._give_up(ref, _words(error))
         if leaving is not None:
             leaving.abandon()
-        if not self.verify(ref, frame, restored=True):
-            self.link.tell("note", text=f"the state restored at {ref.at} is not the recorded one")
+        self.verify(ref, frame, restored=True)
 
     def _graph_needed(self, ref: SnapshotRef, name: str) -> None:
         """The script uses an autograd graph from before a snapshot that was restored. What has been replayed since is lost."""
@@ -92,12 +95,17 @@ class Mover:
         os._exit(0)
 
     def verify(self, ref: SnapshotRef, frame: FrameType | None, restored: bool = False) -> bool:
-        """Compare the live state with the recorded one; whether it may be restored from."""
+        """Compare the live state with the recorded one; whether it may be restored from. Right after a restore (`restored`) the
+        process ends here if it is another one, for it is our doing and not the script's."""
         try:
             check = self.restorer.verify(ref, frame, restored)
-        except CorruptRecord as damage:
-            self.link.tell("note", text=f"nothing is compared or restored at {ref.at}: {damage}")
+        except Exception as error:
+            if restored:
+                self._give_up(ref, f"what was restored cannot be compared: {_words(error)}", isinstance(error, CorruptRecord))
+            self.link.tell("note", text=f"nothing is compared or restored at {ref.at}: {_words(error)}")
             return False
+        if restored and check.verdict == DIVERGED:
+            self._give_up(ref, f"what was restored is not what was recorded: {check.differences[0]}")
         if texts := self._mismatches():
             self.link.tell("mismatch", texts=texts)
         self.link.tell("checked", **check.as_json(), restored=restored)
@@ -114,6 +122,10 @@ class Mover:
         """How many snapshots have been passed without a comparison since this was asked last."""
         passed, self._sampler.passed = self._sampler.passed, 0
         return passed
+
+
+def _words(error: Exception) -> str:
+    return str(error) if isinstance(error, FlorTraceError) else f"{type(error).__name__}: {error}"
 
 
 def _ever_earlier(refs: list[SnapshotRef]) -> list[SnapshotRef]:

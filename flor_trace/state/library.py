@@ -125,11 +125,26 @@ def _torch_settings(torch: Any) -> dict[str, tuple[Callable[[], Plain], Callable
             lambda value: setattr(torch.utils.hooks.RemovableHandle, "next_id", value),
         ),
         "ragged_ids": (_ragged_ids, _set_ragged_ids),
+        "optimizers": (lambda: _used_optimizers(torch), lambda value: _patch_optimizers(torch, value)),
         "inference_mode": (torch.is_inference_mode_enabled, lambda value: None),
     }  # fmt: skip
     if hasattr(torch, "get_default_device"):
         settings["default_device"] = (lambda: str(torch.get_default_device()), lambda v: torch.set_default_device(v))
     return settings
+
+
+def _used_optimizers(torch: Any) -> Plain:
+    """The optimizers of torch of which there has been an instance: the first one patches its class."""
+    known = vars(torch.optim) if hasattr(torch, "optim") else {}
+    return tuple(sorted(name for name, cls in known.items() if hasattr(getattr(cls, "step", None), "hooked")))
+
+
+def _patch_optimizers(torch: Any, names: Plain) -> None:
+    """Do to the classes what instances made in iterations that were jumped over would have done."""
+    for name in names:
+        cls = getattr(torch.optim, name)
+        if not hasattr(cls.step, "hooked"):
+            torch.optim.Optimizer._patch_step_function(cls.__new__(cls))
 
 
 _RAGGED = "torch.nested._internal.nested_tensor"

@@ -88,6 +88,10 @@ def singletons() -> dict[int, tuple[str, str]]:
     torch = sys.modules.get("torch")
     if torch is not None and hasattr(torch, "default_generator"):
         table[id(torch.default_generator)] = ("singleton", "torch.default_generator")
+    # the compiler's own account: what replay compiles again is counted again
+    counters = getattr(sys.modules.get("torch._dynamo.utils"), "counters", None)
+    if counters is not None:
+        table[id(counters)] = ("singleton", "torch._dynamo.utils.counters")
     return table
 
 

@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from ..errors import CorruptRecord, HalfRestored, NotRestorable
+from ..errors import CorruptRecord, FlorTraceError, HalfRestored, NotRestorable
 from .cells import is_ref, same_atom
 from .closures import Enclosing
 from .compare import compare
@@ -92,9 +92,11 @@ class Restorer:
         try:
             with self.registry.undisturbed():
                 self._plan()
-        except BaseException:
+        except BaseException as error:
             del self._filler  # see `apply`
-            raise
+            if isinstance(error, FlorTraceError) or not isinstance(error, Exception):
+                raise
+            raise NotRestorable("its state", f"{type(error).__name__}: {error}") from error
         return self
 
     def apply(self) -> Restored:

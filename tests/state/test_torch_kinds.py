@@ -293,3 +293,29 @@ def test_settings_of_torch_while_it_is_being_imported(monkeypatch: pytest.Monkey
     assert not [key for key in values if key.startswith("torch.")]
     library.apply(whole)
     assert library.capture()["rng"] == whole["rng"]
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_one_tensor_with_and_without_gradient_of_another_type(backwards: bool) -> None:
+    def trained(x: Any) -> None:
+        x.data = some(0, 3)
+        x.requires_grad_().sum().backward()
+
+    def counted(x: Any) -> None:
+        x.grad = None
+        x.requires_grad_(False).data = torch.tensor([1, 2])
+
+    first, second = (counted, trained) if backwards else (trained, counted)
+    x = some(1, 3)
+    w = World(x=x)
+    first(x)
+    entry = w.snap()
+    second(x)
+    target = w.snap()
+    expected = (x.tolist(), x.grad, x.requires_grad)
+    x.grad = None
+    x.requires_grad_(False)
+    first(x)
+    w.replay(entry, target)
+    assert w.v["x"] is x
+    assert repr((x.tolist(), x.grad, x.requires_grad)) == repr(expected)

@@ -9,7 +9,7 @@ import torch
 from ...errors import NotRestorable
 from ..graph import FILE_BACKED, SHARED, Cell, Node
 from ..layout import class_dict, mro
-from . import Handler, Kind, Registry
+from . import Handler, Kind, Registry, torch_script
 from .torch_composite import CompositeKind, emit_composite
 from .torch_core import (
     bare,
@@ -100,7 +100,7 @@ def _emit(w: Walker, obj: Any, token: int) -> Node:
     if dispatches and (found := emit_wrapper(w, obj)) is not None:
         return found
     if layout_of(obj) is not torch.strided or _is_nested(obj):
-        return emit_composite(w, obj)
+        return emit_composite(w, obj, token)
     try:
         storage = storage_of(obj)
         device = storage.device
@@ -170,10 +170,12 @@ class TensorKind(Kind):
         payload = node[2]
         with quiet():
             if payload[6] is None and id(obj) not in r.fresh:
+                if needs_grad(obj) and not payload[4]:
+                    obj.requires_grad_(False)  # first, for what asks for a gradient cannot be made integers
                 if not same_view(r, obj, node):
                     set_data(obj, view_of(r, node))
-                if needs_grad(obj) != payload[4]:
-                    obj.requires_grad_(payload[4])
+                if payload[4] and not needs_grad(obj):
+                    obj.requires_grad_(True)
             grad = r.resolve(node[3][1])
             if own_grad(obj) is not grad:
                 r.fill_early(node[3][1])
@@ -236,6 +238,7 @@ class StorageKind(Kind):
 def register(reg: Registry) -> None:
     """Make these kinds known."""
     reg.guards.append(bare)
+    torch_script.register(reg)
     reg.add(torch.Tensor, Handler(_emit), subclasses=True)
     reg.add(torch.Generator, Handler(_emit_generator))
     reg.add(torch.UntypedStorage, Handler(_emit_storage))

@@ -44,6 +44,8 @@ _SPARSE = {
     torch.sparse_csc: ("ccol_indices", "row_indices", "values"),
     torch.sparse_bsc: ("ccol_indices", "row_indices", "values"),
 }
+# Assigning to `.data` has no effect on compressed sparse tensors (seen in torch 2.13), and raises nothing.
+_POINTED_ELSEWHERE = frozenset({"sparse_coo", "nested", "mkldnn"})
 _NESTED = ("_nested_tensor_size", "_nested_tensor_strides", "_nested_tensor_storage_offsets")
 _MKLDNN: Any = getattr(torch, "_mkldnn")  # noqa: B009 - no name of the typed interface
 
@@ -57,7 +59,7 @@ def _parts(obj: Any) -> tuple[str, tuple[str, ...], list[Any], Any] | None:
             names = tuple(name.lstrip("_") for name in _SPARSE[layout])
             return str(layout)[6:], names, parts, tuple(shape_of(obj))
         if layout is _MKLDNN:
-            return "mkldnn", ("dense",), [torch.Tensor.to_dense(obj.detach())], tuple(shape_of(obj))
+            return "mkldnn", (), [], tuple(shape_of(obj))
         if layout is torch.strided and obj.is_nested:
             storage: Any = storage_of(obj)
             whole = torch.empty(0, dtype=dtype_of(obj), device=storage.device)
@@ -68,7 +70,7 @@ def _parts(obj: Any) -> tuple[str, tuple[str, ...], list[Any], Any] | None:
 
 
 # payload: (form, names of the parts, extent, dtype, device, requires_grad, coalesced, grad_fn's name, retains_grad)
-def emit_composite(w: Walker, obj: Any) -> Node:
+def emit_composite(w: Walker, obj: Any, token: int) -> Node:
     """The node of a tensor that is not a view of one storage."""
     found = None if is_inference(obj) else _parts(obj)
     if found is None:
@@ -78,11 +80,20 @@ def emit_composite(w: Walker, obj: Any) -> Node:
         form, names, extent, name_of(dtype_of(obj)), str(device_of(obj)), needs_grad(obj),
         form == "sparse_coo" and obj.is_coalesced(), grad_fn_name(obj), retains_grad(obj),
     )  # fmt: skip
+    if form == "mkldnn":
+        # a buffer of its own, for a copy made here is no memory of the program's
+        dense = _bytes_of(obj)
+        w.data_buffer(token, lambda: dense)
     cls = type(obj)
     cells = [w.cell(part) for part in parts]
     cells.append(w.cell(own_grad(obj)))
     cells.extend([w.cell(hooks) if hooks else None for hooks in hooks_of(obj)])
     return ("composite", None if cls is torch.Tensor else w.type_cell(cls), payload, tuple(cells), w.attrs(obj, cls))
+
+
+def _bytes_of(obj: Any) -> Any:
+    with torch.no_grad():
+        return torch.Tensor.to_dense(obj.detach()).contiguous().flatten().view(torch.uint8).numpy()
 
 
 class CompositeKind(Kind):
@@ -102,7 +113,7 @@ class CompositeKind(Kind):
             if found is None or found[0] != form:
                 return False
             if grad_fn_of(live) is None and node[2][7] is None:
-                return True
+                return form in _POINTED_ELSEWHERE or self._same(r, live, node)
             # A live autograd graph is kept only with the very tensor that carries it, unchanged.
             homes = [part[3][0] for part in self._nodes(r, node)]
             return (
@@ -121,21 +132,21 @@ class CompositeKind(Kind):
             raise NotRestorable(r.path(token), f"a {cls.__name__} ({form}) on an autograd graph cannot be built anew")
         with quiet(), unwarned():
             if graph is not None:
-                made = tripwire(lambda: of_class(cls, self._make(r, node), False), graph, r.graph_needed)
+                made = tripwire(lambda: of_class(cls, self._make(r, token, node), False), graph, r.graph_needed)
                 if retains:
                     with torch.enable_grad():
                         made.retain_grad()
                 return made
-            return of_class(cls, self._make(r, node), node[2][5])
+            return of_class(cls, self._make(r, token, node), node[2][5])
 
-    def _make(self, r: Restorer, node: Node) -> Any:
-        """A tensor over the recorded memory, which may only now be given its content: none of these reads it, but for
-        oneDNN's, which `fill` therefore makes once more."""
+    def _make(self, r: Restorer, token: int, node: Node) -> Any:
+        """A tensor over the recorded memory, which is not read here: it may be given its content only later."""
         form, _, extent, dtype, device, _, coalesced, _, _ = node[2]
         # views of their own, for the recorded parts themselves may not look where they should as yet
         parts = [view_of(r, part) for part in self._nodes(r, node)]
         if form == "mkldnn":
-            return parts[0].to_mkldnn()
+            dense = torch.frombuffer(bytearray(r.blob(token)), dtype=getattr(torch, dtype)) if 0 not in extent else torch.empty(0)
+            return dense.to(getattr(torch, dtype)).reshape(extent).to_mkldnn()
         if form == "nested":
             view: Any = torch._nested_view_from_buffer
             return view(parts[0], *[_table(part) for part in extent])
@@ -162,7 +173,7 @@ class CompositeKind(Kind):
         with quiet(), unwarned():
             if node[2][7] is None:
                 if not self._same(r, obj, node):
-                    set_data(obj, self._make(r, node))
+                    set_data(obj, self._make(r, token, node))
                 if needs_grad(obj) != node[2][5]:
                     obj.requires_grad_(node[2][5])
             r.fill_early(node[3][count])

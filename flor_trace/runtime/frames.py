@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from collections.abc import Set
 from types import FrameType
 from typing import NamedTuple
 
 _WRITE_THROUGH = sys.version_info >= (3, 13)
+_UNBINDS = sys.version_info < (3, 12)
 
 
 class LiveFrame(NamedTuple):
@@ -52,13 +54,13 @@ def write_locals(frame: FrameType, values: dict[str, object]) -> None:
     """Make `values` the bound locals of a live function frame; names absent from `values` become unbound.
 
     Raises:
-        RuntimeError: a bound local would have to be unbound, which CPython 3.13 cannot do from outside.
+        RuntimeError: a bound local would have to be unbound, which CPython cannot do from outside from 3.12 on.
     """
+    surplus = surplus_locals(frame, values.keys())
+    if surplus:
+        raise RuntimeError(f"cannot unbind {', '.join(surplus)} in {frame.f_code.co_qualname}()")
     if _WRITE_THROUGH:
         present = frame.f_locals
-        surplus = [name for name in present if name not in values and not name.startswith(".")]
-        if surplus:
-            raise RuntimeError(f"cannot unbind {', '.join(surplus)} in {frame.f_code.co_qualname}()")
         for name, value in values.items():
             present[name] = value
         return
@@ -73,11 +75,10 @@ def write_locals(frame: FrameType, values: dict[str, object]) -> None:
     kept.update(before)
 
 
-def surplus_locals(frame: FrameType, names: set[str]) -> list[str]:
+def surplus_locals(frame: FrameType, names: Set[str]) -> list[str]:
     """Locals that are bound now, are not among `names`, and could not be unbound by `write_locals`."""
-    if not _WRITE_THROUGH:
-        return []
-    return [name for name in frame.f_locals if name not in names and not name.startswith(".")]
+    # From 3.12 on `PyFrame_LocalsToFast` gives such a name the value None instead, with a warning.
+    return [] if _UNBINDS else [name for name in read_locals(frame) if name not in names]
 
 
 def _kept_locals(frame: FrameType) -> dict[str, object]:

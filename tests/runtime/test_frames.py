@@ -70,7 +70,7 @@ def test_writing_reaches_fast_locals_and_cells() -> None:
     assert user() == (10, 20, 20)
 
 
-@pytest.mark.skipif(sys.version_info >= (3, 13), reason="locals cannot be unbound from outside there")
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="locals cannot be unbound from outside there")
 def test_absent_names_become_unbound() -> None:
     def user() -> int:
         gone = 1
@@ -81,7 +81,7 @@ def test_absent_names_become_unbound() -> None:
         user()
 
 
-@pytest.mark.skipif(sys.version_info < (3, 13), reason="locals can be unbound there")
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="locals can be unbound there")
 def test_where_names_cannot_be_unbound_it_is_said() -> None:
     def user() -> None:
         gone = 1  # noqa: F841

@@ -181,7 +181,9 @@ class IteratorKind(Kind):
 
     def allocate(self, r: Restorer, token: int, node: Node) -> Any:
         make, *args = (r.resolve(cell) for cell in node[3][:-1])
-        if make is iter and node[2] == (1, False):  # one over a sequence that has ended; its `__reduce__` no longer tells which
+        # One over a sequence that has ended; its `__reduce__` no longer tells which. (Over a range, from 3.12 on all are without a
+        # state, and one that has ended is over an empty range.)
+        if make is iter and node[2] == (1, False) and type(args[0]) is not range:
             ended = reversed([]) if r.resolve(node[1]) is type(reversed([])) else iter(args[0])
             next(ended, None)
             return ended

@@ -251,6 +251,9 @@ def parse_replay(words: list[str]) -> dict[str, Any]:
     parser.add_argument(
         "--allow-writes", metavar="PATH", action="append", help="let the script change this file or folder; may be repeated (none)"
     )
+    parser.add_argument(
+        "--isolate", action="store_const", const=True, help="undo whatever each hindsight statement changes, so that none can matter"
+    )
     parser.add_argument("file", metavar="FILE", nargs="?", help="replay the last run of this script, as it is today")
     namespace, extra = parser.parse_known_args(words)
     if extra:

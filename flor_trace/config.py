@@ -160,6 +160,7 @@ SETTINGS: dict[str, Setting] = {
     "json": Setting(_flag, False),
     "accept_changes": Setting(_flag, False),
     "allow_writes": Setting(_list, ()),
+    "isolate": Setting(_flag, False),
     "keep": Setting(_count, None),
     "older_than": Setting(_duration, None),
     "max_size": Setting(_size, None),
@@ -235,7 +236,9 @@ class ReplayOptions(Options):
     """What `replay` can be told. `run` is None for the last run (of `file`, if given), `workers` None for auto; `iterations` is
     half-open, either end may be None."""
 
-    _names = ("store", "run", "workers", "iterations", "where", "show", "init", "dry_run", "json", "accept_changes", "allow_writes")
+    _names = (
+        "store", "run", "workers", "iterations", "where", "show", "init", "dry_run", "json", "accept_changes", "allow_writes", "isolate",
+    )  # fmt: skip
 
     run: str | None
     workers: int | None
@@ -247,6 +250,7 @@ class ReplayOptions(Options):
     json: bool
     accept_changes: bool
     allow_writes: tuple[str, ...]
+    isolate: bool
     file: str | None
 
     def __init__(self, given: Mapping[str, Any] | None = None, *, cwd: str | None = None, environ: Mapping[str, str] | None = None) -> None:

@@ -91,7 +91,7 @@ def examined_causes(report: Report, execution: Execution, stretch: str) -> list[
     if execution.report.verdict != DIVERGED:
         if report.hindsight:
             return [f"these hindsight statements changed the state or its course, for without them {stretch} replays exactly: "
-                    + ", ".join(report.hindsight), *suspects]  # fmt: skip
+                    + ", ".join(report.hindsight) + " (--isolate undoes what each changes)", *suspects]  # fmt: skip
         return [f"the program does not give the same results each time: executed once more, {stretch} did not diverge", *suspects]
     if report.hindsight:
         suspects.append("not the hindsight statements: without them it diverges as well")

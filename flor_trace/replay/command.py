@@ -255,6 +255,7 @@ def _execute(
         "substitute": _substitute(run, options, paths.get("__main__")),
         "allow": _allowed(options),
         "where": None if where is None else {"condition": where.condition.text, "places": where.places},
+        "isolate": options.isolate,
     }
     environment = dict(manifest["env"])
     if manifest["hash_seed"] is not None:

@@ -100,5 +100,8 @@ def describe_report(report: Report) -> str:
         lines += [f"likely cause: {cause}" for cause in report.causes]
         if report.hindsight and not report.causes:
             where = ", ".join(report.hindsight)
-            lines.append(f"if the recording replays exactly without them, these changed the state or its course: {where}")
+            lines.append(
+                f"if the recording replays exactly without them, these changed the state or its course: {where} "
+                "(--isolate undoes what each changes)"
+            )
     return "\nflor_trace: ".join(lines)

@@ -8,7 +8,8 @@ import pickle
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, NoReturn
 
 from flor_trace.errors import CorruptRecord
 from flor_trace.instrument.cache import CodeCache
@@ -20,6 +21,7 @@ from flor_trace.replay.avoid import Avoided
 from flor_trace.replay.diff import RunDiff
 from flor_trace.replay.history import History
 from flor_trace.replay.hooks import ReplayHooks
+from flor_trace.replay.isolate import Isolator
 from flor_trace.replay.link import Link
 from flor_trace.replay.plan import Plan
 from flor_trace.replay.restorer import Restorer
@@ -90,6 +92,17 @@ class Worker:
         )
         if spec.get("where"):
             self._session.shows = Filter(Condition(spec["where"]["condition"]), spec["where"]["places"]).shows
+        self._isolator = self._make_isolator() if spec.get("isolate") else None
+
+    def _make_isolator(self) -> Isolator:
+        def refuse(text: str) -> NoReturn:
+            self._link.tell("failed", text=text)
+            os._exit(0)
+
+        def note(text: str) -> None:
+            self._link.tell("note", text=text)
+
+        return Isolator(self._runtime, self._overlay, hindsight_names(self._diff), frozenset(self._diff.modules), refuse, note)
 
     def run(self) -> None:
         """Execute the script; returns to the interpreter for its ordinary shutdown."""
@@ -152,16 +165,21 @@ class Worker:
         statement = self._diff.hindsight[number][1]
         if statement.shared_calls:
             # An edited log statement that draws random numbers drew them when it was recorded, too.
-            return HindsightProbe(self._runtime, number, lambda: None, lambda _: None)
+            return HindsightProbe(self._runtime, number, lambda frame: None, lambda _: None)
 
-        keeper = self._keeper
+        keeper, isolator = self._keeper, self._isolator
 
-        def capture() -> object:
+        def capture(frame: FrameType) -> object:
             self._sources.suspend()
-            return keeper.capture()
+            before = None if isolator is None else isolator.keep(frame)
+            return keeper.capture(), before
 
         def apply(values: Any) -> None:
-            keeper.apply(values)
+            drawn, before = values
+            if before is not None:
+                assert isolator is not None
+                isolator.put_back(before)
+            keeper.apply(drawn)
             self._sources.resume()
 
         return HindsightProbe(self._runtime, number, capture, apply)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from types import FrameType
 
 from flor_trace.runtime.engine import Runtime
 
@@ -13,14 +15,14 @@ class HindsightProbe:
     Args:
         runtime: its `suspended` count is raised inside.
         index: the statement's number in the diff.
-        capture: returns the state of all random number generators.
+        capture: given the statement's frame, returns the state of all random number generators, or all state (`--isolate`).
         apply: sets it again.
     """
 
     __slots__ = ("_apply", "_capture", "_kept", "_runtime", "index")
 
     def __init__(
-        self, runtime: Runtime, index: int, capture: Callable[[], object], apply: Callable[[object], None]
+        self, runtime: Runtime, index: int, capture: Callable[[FrameType], object], apply: Callable[[object], None]
     ) -> None:
         self.index = index
         self._runtime = runtime
@@ -30,7 +32,7 @@ class HindsightProbe:
 
     def enter(self) -> None:
         """Before the statement; statements can nest through the functions that they call."""
-        self._kept.append(self._capture())
+        self._kept.append(self._capture(sys._getframe(1)))
         self._runtime.suspended += 1
         self._runtime.hindsight.append(self.index)
 

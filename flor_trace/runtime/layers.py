@@ -14,6 +14,7 @@ import stat
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 _MAX_LINKS = 40
 
@@ -36,6 +37,8 @@ class Layers:
         self._folders: dict[str, str] = {}
         """Folder as the script writes it → its key; emptied whenever links or folders change."""
         self._cwd: str | None = None
+        self.kept_root: str | None = None
+        """A folder that mirrors the upper layer with links to its files, which must stay as they are (see `runtime.kept_files`)."""
 
     # -- names --------------------------------------------------------------------------------------------------------
 
@@ -211,6 +214,32 @@ class Layers:
             posix.mkdir(upper)
         else:
             copy(key, upper)
+
+    def part(self, key: str, keep_content: bool) -> None:
+        """Before a file of the upper layer is changed: leave the present one to the tree that keeps it, and go on with a copy."""
+        if self.kept_root is None:
+            return
+        upper, kept = self.upper(key), self.kept_root + key
+        if not (lexists(upper) and lexists(kept)) or not stat.S_ISREG(posix.lstat(upper).st_mode):
+            return
+        if posix.lstat(upper).st_ino != posix.lstat(kept).st_ino:
+            return
+        posix.unlink(upper)
+        if keep_content:
+            copy(kept, upper)
+        else:
+            make_like(upper, posix.lstat(kept))
+
+    def view(self) -> tuple[Any, ...]:
+        """What is hidden, and the working directory, for `set_view`."""
+        return {folder: set(names) for folder, names in self._hidden.items()}, self._cwd, posix.getcwd()
+
+    def set_view(self, view: tuple[Any, ...]) -> None:
+        """Show what was shown when `view` was called, provided that the upper layer is what it was then."""
+        self._hidden, self._cwd, physical = view
+        if posix.getcwd() != physical:
+            posix.chdir(physical)
+        self._folders.clear()
 
     def erase(self, key: str) -> None:
         """Let the script see nothing at `key`."""

@@ -40,6 +40,15 @@ class Overlay(Layers):
         if not self.passes(key):
             self.recorded.add_writer(key, file)
 
+    def view(self) -> tuple[Any, ...]:
+        """See `Layers`; with what is known of recorded files."""
+        return super().view(), self.recorded.view()
+
+    def set_view(self, view: tuple[Any, ...]) -> None:
+        """See `Layers`."""
+        super().set_view(view[0])
+        self.recorded.set_view(view[1])
+
     def erase(self, key: str) -> None:
         """Let the script see nothing at `key`, and forget what was recorded of it."""
         super().erase(key)
@@ -84,9 +93,11 @@ class Overlay(Layers):
         self.make_parents(key)
         if entry is not None and not flags & os.O_TRUNC:
             self.recorded.materialise(key)
+            self.part(key, keep_content=True)
             self.copy_up(key)
         else:
             self.recorded.forget(key)
+            self.part(key, keep_content=False)
             if entry == key:
                 make_like(self.upper(key), posix.lstat(key))
         return self.upper(key)
@@ -100,6 +111,7 @@ class Overlay(Layers):
             raise self.absence(key, path)
         self.recorded.materialise(key)
         self.make_parents(key)
+        self.part(key, keep_content=True)
         self.copy_up(key)
         return self.upper(key)
 

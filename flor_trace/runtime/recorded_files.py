@@ -43,6 +43,18 @@ class RecordedFiles:
         known[:] = [ref for ref in known if ref() is not None]
         known.append(weakref.ref(file))
 
+    def open_writers(self) -> list[Any]:
+        """All file objects that write and are still open."""
+        return [file for refs in self._writers.values() for ref in refs if (file := ref()) is not None and not file.closed]
+
+    def view(self) -> tuple[Any, ...]:
+        """What is known of the files in the scratch folder, for `set_view`."""
+        return dict(self._pending), dict(self._lost), dict(self._installed), {key: list(refs) for key, refs in self._writers.items()}
+
+    def set_view(self, view: tuple[Any, ...]) -> None:
+        """Know again what was known when `view` was called."""
+        self._pending, self._lost, self._installed, self._writers = view
+
     def forget(self, key: str) -> None:
         """What was installed at and below `key` is gone or overwritten."""
         for known in (self._pending, self._lost, self._installed):
@@ -95,7 +107,7 @@ class RecordedFiles:
         the run: a path that `state` lacks had not been touched yet, and is shown so.
         """
         self._read_blob = read_blob
-        mapped = _mapped_files()
+        mapped = mapped_files()
         for key in sorted({*state, *initial}):
             if not self._layers.passes(key):
                 before = initial.get(key)
@@ -160,7 +172,7 @@ class RecordedFiles:
         return lexists(key) and stat.S_ISREG(posix.lstat(key).st_mode)
 
 
-def _mapped_files() -> frozenset[str]:
+def mapped_files() -> frozenset[str]:
     """The files of which this process has shared mappings."""
     with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape", opener=posix_open) as maps:
         fields = (line.rstrip("\n").split(maxsplit=5) for line in maps)

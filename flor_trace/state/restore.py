@@ -120,6 +120,20 @@ class Restorer:
         """The names that will be bound in each frame."""
         return [set(root.names) for root in self.target.roots if root.section == "frame"]
 
+    # ---- what another kind of restore does otherwise (see `isolation`)
+
+    def may_write(self, region: Region) -> bool:
+        """Whether live memory may be given its recorded content in place."""
+        return region.writable
+
+    def may_pass(self, token: int) -> bool:
+        """Whether an object whose state is hidden may be left as it is."""
+        return False
+
+    def on_kept_graph(self, tensor: Any) -> bool:
+        """Whether a live tensor is on the very autograd graph that the target describes, whatever its memory holds now."""
+        return False
+
     # ---- what kinds ask for
 
     def resolve(self, cell: Cell) -> Any:
@@ -437,7 +451,7 @@ class Restorer:
             if isinstance(here, Region) and here.nbytes == buffer.whole and here.device == node[2]:
                 present = self.live.graph.buffers[live.address]
                 same = present[:2] == buffer[:2] and present.start == buffer.start
-                if same or here.writable:
+                if same or self.may_write(here):
                     self.claimed.add(id(live))
                     if not same:
                         self.writes.append((here, buffer))

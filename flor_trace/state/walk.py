@@ -14,7 +14,7 @@ from .kinds import Handler, Registry, registry_for
 from .layout import Layout, derives, module_of, mro, qualname_of, type_name
 from .memory import Memory, Stager, bytes_digest
 from .names import lookup, singletons
-from .scope import Roots, Scope, is_state
+from .scope import Ignore, Roots, Scope, is_state
 from .tokens import TokenTable
 
 LARGE = 4096  # bytes and strings longer than this are buffers
@@ -23,7 +23,7 @@ _BIG_INT = 1 << 20  # no object lives below this address
 
 def walk(
     roots: Roots, scope: Scope, tokens: TokenTable, known: Mapping[int, Buffer] | None = None, stager: Stager | None = None,
-    wanted: Callable[[str], bool] | None = None,
+    wanted: Callable[[str], bool] | None = None, ignore: Ignore | None = None,
 ) -> LiveGraph:  # fmt: skip
     """The graph of everything reachable from `roots`, with the hashes of all its buffers.
 
@@ -31,8 +31,9 @@ def walk(
     `stager`: takes the buffers' content as it is met; their hashes may then be staged ones (see `Buffer`).
     `wanted`: by its hash, whether the caller will ask for a buffer. Bytes that had to be made for hashing (a large list's) are then
     kept for it, and not made again; others are let go at once.
+    `ignore`: names that no root has.
     """
-    return Walker(scope, tokens, roots, known or {}, stager, wanted).run()
+    return Walker(scope, tokens, roots, known or {}, stager, wanted, ignore).run()
 
 
 class Walker:
@@ -40,12 +41,13 @@ class Walker:
 
     def __init__(
         self, scope: Scope, tokens: TokenTable, roots: Roots, known: Mapping[int, Buffer], stager: Stager | None = None,
-        wanted: Callable[[str], bool] | None = None,
+        wanted: Callable[[str], bool] | None = None, ignore: Ignore | None = None,
     ) -> None:  # fmt: skip
         self.scope = scope
         self.known = known
         self.stager = stager
         self.wanted = wanted
+        self.ignore = ignore
         self.tokens = tokens
         self.roots = roots
         self.registry: Registry = registry_for(scope)
@@ -93,6 +95,8 @@ class Walker:
 
     def _root(self, section: str, name: str, namespace: dict[str, Any]) -> None:
         items = [(key, value) for key, value in list(namespace.items()) if type(key) is not str or is_state(key)]
+        if self.ignore is not None and (passed := self.ignore.names(section, name)):
+            items = [(key, value) for key, value in items if key not in passed]
         self.graph.roots.append(
             RootEntry(
                 section, name, tuple(key for key, _ in items), tuple([self.cell(value) for _, value in items])

@@ -41,6 +41,15 @@ def emit_file(w: Walker, obj: Any, token: int) -> Node:
     return ("closed file", None, payload, (w.cell(name),), None)
 
 
+def standing(obj: Any) -> tuple[int, int] | None:
+    """Where an open file that is written to stands, and how much was written that it does not hold yet; None for any other."""
+    text, buffered, raw = layers_of(obj)
+    if type(raw) is not io.FileIO or raw.closed:
+        return None
+    node = _open_node(obj, text, buffered, raw)
+    return (node[2][1], node[2][2]) if node[0] == "open file" else None
+
+
 def _open_node(obj: Any, text: Any, buffered: Any, raw: Any) -> Node:
     """An open file: for one that is written to, how much the script has written that the file itself does not hold yet."""
     name = vars(raw).get("name")

@@ -146,7 +146,7 @@ class TensorKind(Kind):
         return bool(
             grad_fn_name(live) == node[2][6]
             and same_view(r, live, node)
-            and (node[3][0] is None or r.unchanged(node[3][0][0]))
+            and (node[3][0] is None or r.unchanged(node[3][0][0]) or r.on_kept_graph(live))
         )
 
     def allocate(self, r: Restorer, token: int, node: Node) -> Any:

@@ -320,6 +320,8 @@ class RecordSession:
         self._stopped = True
         self._streams.release()
         self.writer.close(status)
+        if self._stager is not None:
+            self._stager.close()
         # What is known about the script's classes would keep its globals alive through the interpreter's teardown.
         self._tokens = self._scope = None
 

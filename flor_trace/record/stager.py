@@ -1,7 +1,8 @@
 """Takes large memory off the training thread's hands: it is copied into a staging slot, and hashed and written later.
 
 A copy into memory that is reused takes about three times as long as hashing the same bytes, so memory that was the same at the last
-snapshots is hashed here, and only copied if it has changed after all. All else that is large is copied at once.
+snapshots is hashed here, and only copied if it has changed after all. All else that is large is copied at once. Where the kernel can tell
+that memory has not been written since (`watch`), it is not even read.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import ctypes
 from builtins import sum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from flor_trace.state.graph import STAGED
+from flor_trace.record.watch import WriteWatch
+from flor_trace.state.graph import FILE_BACKED, SHARED, STAGED
 from flor_trace.state.memory import bytes_digest
 from flor_trace.store.staging import ALIGNMENT
 
@@ -26,6 +28,11 @@ if TYPE_CHECKING:
 # Smaller memory is hashed and copied as it is met: a slot would not be felt.
 LARGE_BYTES = 64 << 10
 WORTH_STAGING_BYTES = 4 << 20
+# Hashing less takes less time than asking the kernel.
+WORTH_WATCHING_BYTES = 512 << 10
+# At so many snapshots memory must have been the same before it is watched, for the first write to each watched page is slow; twice as
+# many each time that it was written after all.
+FIRST_PATIENCE = 2
 
 
 class NoRoom(Exception):
@@ -37,7 +44,8 @@ class _Known(NamedTuple):
 
     extent: tuple[int, int, int]
     digest: str
-    same: bool  # and at the one before
+    same: int  # at how many before that, in a row
+    patience: int = FIRST_PATIENCE
 
 
 class Stager:
@@ -56,6 +64,7 @@ class Stager:
         self._known: dict[int, _Known] = {}
         # Staged at the last snapshots: whose digest each number will tell.
         self._waiting: dict[int, tuple[int, tuple[int, int, int]]] = {}
+        self._watch = WriteWatch()
         self._may_skip = False
         self._slot: Slot | None = None
 
@@ -74,6 +83,10 @@ class Stager:
         if slot is not None:
             self._writer.release(slot)
 
+    def close(self) -> None:
+        """No further snapshot will be taken."""
+        self._watch.close()
+
     def data(self, data: Any) -> str:
         """See `state.memory.Stager`; whoever asked for the walk stores it."""
         return bytes_digest(data)
@@ -82,12 +95,14 @@ class Stager:
         """See `state.memory.Stager`. Raises NoRoom."""
         digests: dict[int, str] = {}
         changed: dict[int, Region] = {}
+        self._watch.look()
         for address, region in regions.items():
             if region.seen < LARGE_BYTES or region.device != "cpu":
                 digests[address] = region.digest()
             elif not self._is_unchanged(address, region, digests):
                 changed[address] = region
         for address in self._known.keys() - regions.keys():
+            self._watch.end(address)
             del self._known[address]
         slot = self._take_slot(changed)
         for address, region in changed.items():
@@ -102,16 +117,27 @@ class Stager:
         """Whether memory that was the same at the last snapshots is so still; its digest goes into `digests` then."""
         known = self._known.get(address)
         if known is None or not known.same or known.extent != _extent(region):
+            self._watch.end(address)
             return False
-        digest = region.digest()
-        if digest != known.digest:
-            return False
-        digests[address] = digest
+        if not self._watch.untouched(address):
+            if self._watch.end(address):
+                known = self._known[address] = known._replace(same=1, patience=2 * known.patience)
+            # Watched from before it is hashed, so that no write in between is missed.
+            elif known.same >= known.patience and _may_be_watched(region):
+                self._watch.begin(address, address + region.start, region.seen)
+            if region.digest() != known.digest:
+                self._watch.end(address)
+                return False
+        digests[address] = known.digest
+        self._known[address] = known._replace(same=known.same + 1)
         return True
 
     def _note(self, address: int, extent: tuple[int, int, int], digest: str) -> None:
         before = self._known.get(address)
-        self._known[address] = _Known(extent, digest, before is not None and before[:2] == (extent, digest))
+        if before is None or before.extent != extent:
+            self._known[address] = _Known(extent, digest, 0)
+        else:
+            self._known[address] = before._replace(digest=digest, same=before.same + 1 if before.digest == digest else 0)
 
     def _take_slot(self, changed: Mapping[int, Region]) -> Slot | None:
         """The slot for all that has to be copied; None if it is to be copied in the ordinary way."""
@@ -140,6 +166,11 @@ class Stager:
         self.numbers.append(number)
         self._waiting[number] = (address, _extent(region))
         return number
+
+
+def _may_be_watched(region: Region) -> bool:
+    """Whether only this process writes there, and it is worth the trouble."""
+    return region.seen >= WORTH_WATCHING_BYTES and not region.flags & (FILE_BACKED | SHARED)
 
 
 def _extent(region: Region) -> tuple[int, int, int]:

@@ -27,6 +27,13 @@ def run(tmp_path: Path) -> Iterator[writer.RunWriter]:
     made.close(0)
 
 
+@pytest.fixture
+def stager(run: writer.RunWriter) -> Iterator[Stager]:
+    made = Stager(run)
+    yield made
+    made.close()
+
+
 def regions(*arrays: np.ndarray) -> dict[int, Region]:
     found = {}
     for array in arrays:
@@ -54,8 +61,7 @@ def staged(run: writer.RunWriter, stager: Stager, *arrays: np.ndarray, may_skip:
     return ["staged" if digest.startswith(STAGED) else digest for digest in digests]
 
 
-def test_what_stays_the_same_is_no_longer_copied_until_it_changes(run: writer.RunWriter) -> None:
-    stager = Stager(run)
+def test_what_stays_the_same_is_no_longer_copied_until_it_changes(run: writer.RunWriter, stager: Stager) -> None:
     changing, constant, small = np.zeros(LARGE, np.uint8), np.ones(LARGE, np.uint8), np.zeros(100, np.uint8)
     first = bytes_digest(constant)
     taken = []
@@ -76,8 +82,7 @@ def test_what_stays_the_same_is_no_longer_copied_until_it_changes(run: writer.Ru
     assert read.blob(first) == b"\x01" * LARGE
 
 
-def test_memory_of_another_extent_at_the_same_address_is_not_taken_for_the_former(run: writer.RunWriter) -> None:
-    stager = Stager(run)
+def test_memory_of_another_extent_at_the_same_address_is_not_taken_for_the_former(run: writer.RunWriter, stager: Stager) -> None:
     array = np.zeros(2 * LARGE, np.uint8)
     for _ in range(3):
         staged(run, stager, array)
@@ -85,8 +90,7 @@ def test_memory_of_another_extent_at_the_same_address_is_not_taken_for_the_forme
     assert staged(run, stager, array[:LARGE]) == ["staged"]
 
 
-def test_only_the_seen_part_is_stored(run: writer.RunWriter) -> None:
-    stager = Stager(run)
+def test_only_the_seen_part_is_stored(run: writer.RunWriter, stager: Stager) -> None:
     array = np.arange(LARGE, dtype=np.uint8)
     (region,) = regions(array).values()
     part = Region(region.address, region.nbytes, array)
@@ -100,8 +104,7 @@ def test_only_the_seen_part_is_stored(run: writer.RunWriter) -> None:
     assert run.take_resolved()[0][1] == bytes_digest(array[1000 : WORTH_STAGING_BYTES + 2000])
 
 
-def test_without_a_slot_a_snapshot_is_left_out_or_taken_in_the_ordinary_way(run: writer.RunWriter) -> None:
-    stager = Stager(run)
+def test_without_a_slot_a_snapshot_is_left_out_or_taken_in_the_ordinary_way(run: writer.RunWriter, stager: Stager) -> None:
     array = np.zeros(LARGE, np.uint8)
     with pytest.raises(NoRoom):
         staged(run, stager, array, may_skip=True)  # its pages do not exist yet; they are made in the background

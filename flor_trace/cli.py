@@ -243,6 +243,7 @@ def parse_replay(words: list[str]) -> dict[str, Any]:
     parser.add_argument("--workers", metavar="N|auto", help="how many processes")
     parser.add_argument("--iterations", metavar="A:B", help="only these iterations of the main loop")
     parser.add_argument("--where", metavar="CONDITION", help="only where this is true of the loop variables: 'epoch == 7 and step < 100'")
+    parser.add_argument("--resume", action="store_const", const=True, help="go on with the run's last replay that was interrupted")
     parser.add_argument("--show", metavar="new|all", help="the new output alone, or all of it (new)")
     parser.add_argument("--init", metavar="jump|weak|strong", help="how a worker gets to its first iteration (jump)")
     parser.add_argument("--dry-run", action="store_const", const=True, help="print the plan and its estimate only")

@@ -154,6 +154,7 @@ SETTINGS: dict[str, Setting] = {
     "workers": Setting(_count_or_auto, None),
     "iterations": Setting(_iterations, None),
     "where": Setting(_text, None),
+    "resume": Setting(_flag, False),
     "show": Setting(_choice("new", "all"), "new"),
     "init": Setting(_choice("jump", "weak", "strong"), "jump"),
     "dry_run": Setting(_flag, False),
@@ -166,7 +167,7 @@ SETTINGS: dict[str, Setting] = {
     "max_size": Setting(_size, None),
 }
 # What makes sense for one command line only is read from nowhere else.
-_COMMAND_LINE_ONLY = {"run", "iterations", "where", "dry_run", "json", "accept_changes"}
+_COMMAND_LINE_ONLY = {"run", "iterations", "where", "resume", "dry_run", "json", "accept_changes"}
 
 
 class Options:
@@ -237,13 +238,15 @@ class ReplayOptions(Options):
     half-open, either end may be None."""
 
     _names = (
-        "store", "run", "workers", "iterations", "where", "show", "init", "dry_run", "json", "accept_changes", "allow_writes", "isolate",
+        "store", "run", "workers", "iterations", "where", "resume", "show", "init", "dry_run", "json", "accept_changes", "allow_writes",
+        "isolate",
     )  # fmt: skip
 
     run: str | None
     workers: int | None
     iterations: tuple[int | None, int | None] | None
     where: str | None
+    resume: bool
     show: str
     init: str
     dry_run: bool

@@ -187,10 +187,13 @@ def test_a_hindsight_statement_that_raises_fails_with_its_traceback(folder: Fold
 
 def test_a_worker_that_dies_is_reported_and_the_rest_is_kept(folder: Folder) -> None:
     folder.edit('        print("epoch"', '        print("@@", epoch) if epoch < 5 else __import__("os")._exit(9)\n        print("epoch"')
+    # Where segments begin depends on how long each iteration took when recorded.
+    plan = json.loads(folder.replay("--workers", "2", "--dry-run", "--json").stdout)
+    dying = next(u["start"] for u in plan["units"] if u["kind"] == "segment" and (u["end"] is None or u["end"] > 5))
     done = folder.replay("--workers", "2")
     assert done.returncode == 1
     assert "died with status 9" in done.stderr
-    assert done.stdout.splitlines()[:3] == ["@@ 0", "@@ 1", "@@ 2"]
+    assert done.stdout.splitlines() == [f"@@ {epoch}" for epoch in range(dying)]
 
 
 def test_the_mistakes_of_a_new_user(tmp_path: Path) -> None:
@@ -313,22 +316,3 @@ def test_replay_of_a_killed_run_ends_where_that_ended(tmp_path: Path, stages: in
     assert done.returncode == 0, done.stderr
     assert "was killed or is still running" in done.stderr and "replay exact" in done.stderr
     assert found == truth[: len(found)] and len(found) == least
-
-
-def test_an_interrupted_replay_leaves_no_process_and_keeps_what_it_printed(tmp_path: Path) -> None:
-    folder = Folder(tmp_path, SLOW_SCRIPT.replace("200", "60"))
-    folder.record()
-    folder.edit("    time.sleep", '    print("@@", epoch)\n    time.sleep')
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "flor_trace", "replay", "--workers", "2", "train.py"],
-        cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert process.stdout is not None
-    first = process.stdout.readline()
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=30)
-    assert first == "@@ 0\n"
-    assert process.returncode == 1 and "interrupted" in err and "Traceback" not in err
-    workers = subprocess.run(["pgrep", "-f", str(tmp_path)], capture_output=True, text=True).stdout
-    assert workers == ""

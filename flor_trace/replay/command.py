@@ -11,6 +11,7 @@ import re
 import shutil
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,18 +24,20 @@ from flor_trace.replay.diff import RunDiff, diff_run
 from flor_trace.replay.engines.local import LocalEngine
 from flor_trace.replay.estimate import measured
 from flor_trace.replay.history import History
+from flor_trace.replay.interrupts import Interrupts
 from flor_trace.replay.kept import header
 from flor_trace.replay.loopvars import LoopVariable, Values, loop_variables
 from flor_trace.replay.merge import Merger, as_json, as_text
 from flor_trace.replay.plan import PROLOGUE, SEGMENT, Plan, Probe, Unit, make_plan
 from flor_trace.replay.progress import Tally, progress_for
 from flor_trace.replay.report import Report, describe_report
+from flor_trace.replay.resume import Ledger, Unfinished, digest_of_sources, find_unfinished, keep_for_resume
 from flor_trace.replay.stretches import Where
 from flor_trace.replay.table import describe_plan
 from flor_trace.replay.where import Condition
 from flor_trace.runtime import inputs
 from flor_trace.runtime.position import Boundary
-from flor_trace.store.layout import JOURNAL
+from flor_trace.store.layout import JOURNAL, REPLAYS
 from flor_trace.store.locks import Using
 from flor_trace.store.reader import Run, find_run, open_run
 from flor_trace.store.replays import ReplayWriter
@@ -63,8 +66,13 @@ def _replay(run: Run, options: ReplayOptions) -> int:
     diff = _compare_sources(run, options)
     history = History.read(run)
     _check_replayable(run, history)
+    request = _request(run, diff, options)
+    unfinished = _unfinished(run, options, request) if options.resume else None
     where = _where(run, history, diff, options)
     plan = _plan(run, history, diff, options, where)
+    if unfinished is not None:
+        request = unfinished.request
+        plan = replace(unfinished.plan, workers=min(_workers(options), max(unfinished.plan.workers, plan.workers)))
     if options.dry_run:
         print(json.dumps(plan.as_json(), indent=1) if options.json else describe_plan(plan, history, diff))
         return EXACT_STATUS
@@ -73,7 +81,7 @@ def _replay(run: Run, options: ReplayOptions) -> int:
     changed = changed_inputs(run)
     for change in shortened(changed):
         _say(f"{change}: what is computed from it will differ")
-    return _execute(run, history, diff, plan, options, changed, where)
+    return _execute(run, history, diff, plan, options, changed, where, request, unfinished)
 
 
 def changed_inputs(run: Run) -> list[str]:
@@ -178,6 +186,34 @@ def _present_source(
     return present
 
 
+def _request(run: Run, diff: RunDiff, options: ReplayOptions) -> dict[str, Any]:
+    """What makes one replay the same as another; None where nothing was said."""
+    recorded = {e["name"]: (e["path"], run.source(e["source"])) for e in run.events("module")}
+    present = _present_source(run, options, recorded)
+    return {
+        "sources": digest_of_sources({module: present(path) for module, path in diff.paths.items()}),
+        "iterations": None if options.iterations is None else list(options.iterations),
+        "where": options.where,
+        "init": None if options.init == "jump" else options.init,
+        "allow_writes": _allowed(options) or None,
+        "isolate": options.isolate or None,
+    }
+
+
+def _unfinished(run: Run, options: ReplayOptions, request: dict[str, Any]) -> Unfinished:
+    """The replay to go on with, whose options are those of this one from now on."""
+    found = find_unfinished(Path(run.folder, REPLAYS), run.id, request)
+    then = found.request
+    options.iterations = tuple(then["iterations"]) if then["iterations"] else None
+    options.where, options.init = then["where"], then["init"] or "jump"
+    options.allow_writes, options.isolate = tuple(then["allow_writes"] or ()), bool(then["isolate"])
+    return found
+
+
+def _workers(options: ReplayOptions) -> int:
+    return options.workers or os.cpu_count() or 1
+
+
 def _where(run: Run, history: History, diff: RunDiff, options: ReplayOptions) -> Where | None:
     """The condition under which output is wanted; raises UsageError if it cannot be decided."""
     if options.where is None:
@@ -219,7 +255,7 @@ def _plan(run: Run, history: History, diff: RunDiff, options: ReplayOptions, whe
     if options.iterations is not None:
         first, last = options.iterations
         iterations = (first or 0, last)
-    workers = options.workers or os.cpu_count() or 1
+    workers = _workers(options)
     largest = sorted(((entry[0], entry[3]) for entry in run.index.values()), key=lambda blob: -blob[1])
     return make_plan(history, probes, workers, iterations, options.init, measured(run.blob, largest), where)
 
@@ -241,9 +277,10 @@ def _read_behind(diff: RunDiff) -> list[frozenset[str]]:
 
 
 def _execute(
-    run: Run, history: History, diff: RunDiff, plan: Plan, options: ReplayOptions, changed: list[str], where: Where | None
-) -> int:
-    folder = Path(run.new_replay_folder())
+    run: Run, history: History, diff: RunDiff, plan: Plan, options: ReplayOptions, changed: list[str], where: Where | None,
+    request: dict[str, Any], unfinished: Unfinished | None,
+) -> int:  # fmt: skip
+    folder = unfinished.folder if unfinished else Path(run.new_replay_folder())
     diff_file = folder / "diff.pickle"
     diff_file.write_bytes(pickle.dumps(diff))
     manifest = run.manifest
@@ -263,32 +300,44 @@ def _execute(
     engine = LocalEngine(folder, manifest["cwd"], environment, manifest["interpreter_flags"])
     progress = progress_for(_tally(plan), sys.stderr, sys.stdout)
     emit = progress.around(as_json(sys.stdout) if options.json else as_text(sys.stdout, sys.stderr))
+    (folder / JOURNAL).unlink(missing_ok=True)  # all that had been finished is shown and kept once more
     keeper = ReplayWriter(str(folder), header(run.id, diff, options.where))
     merger = Merger(
         plan, run, _replaced_lines(diff).__contains__, options.show == "all", _renumbering(diff), emit,
         partial(_first_output, history, plan), keeper,
     )  # fmt: skip
-    coordinator = Coordinator(plan, engine, folder, spec, history.status, merger.completed, progress)
+    earlier = unfinished.messages if unfinished else []
+    ledger = Ledger(folder, request, plan, earlier)
+    interrupts = Interrupts()
+    coordinator = Coordinator(
+        plan, engine, folder, spec, history.status, interrupts.deferring(merger.completed), progress, ledger.note, earlier,
+        unfinished.workers if unfinished else 0,
+    )  # fmt: skip
     try:
-        outcome = coordinator.run()
+        with interrupts:
+            outcome = coordinator.run()
         merger.rest(outcome)
     except KeyboardInterrupt:
-        raise ReplayFailed(f"interrupted; what was produced so far is above and in {folder}") from None
+        merger.rest(coordinator.outcome)
+        raise ReplayFailed(_interrupted(folder, len(coordinator.outcome.stretches), len(plan.units))) from None
     else:
         report = Report.of(outcome, merger.verdict, diff)
         whole = options.iterations is None and options.where is None
         keeper.end({"verdict": report.verdict, "complete": not outcome.failures and whole})
     finally:
+        ledger.close()
         keeper.close()
     if report.verdict == "diverged" and not report.failures:
         report.causes = find_causes(Divergence(run, history, plan, report, report.unit or 0, changed), _say)
     (folder / "report.json").write_text(json.dumps(report.as_json()))
-    if not outcome.failures:
+    if outcome.failures:
+        keep_for_resume(folder)
+    else:
         _clear(folder)
     if options.json:
         print(json.dumps({"report": report.as_json()}))
     _say(describe_report(report))
-    _fail_if_failed(outcome)
+    _fail_if_failed(outcome, folder)
     return DIVERGED_STATUS if report.verdict == "diverged" else EXACT_STATUS
 
 
@@ -347,9 +396,19 @@ def _renumbering(diff: RunDiff) -> Callable[[str], str]:
     return lambda text: pattern.sub(renumbered, text)
 
 
-def _fail_if_failed(outcome: Outcome) -> None:
+def _interrupted(folder: Path, done: int, units: int) -> str:
+    """Leave what can be gone on with; a sentence for the user."""
+    if not done:
+        shutil.rmtree(folder)
+        return "interrupted before anything was finished"
+    keep_for_resume(folder)
+    return f"interrupted; {done} of {units} units are finished, shown above and kept in {folder}: `replay --resume` goes on from there"
+
+
+def _fail_if_failed(outcome: Outcome, folder: Path) -> None:
     if outcome.failures:
-        raise ReplayFailed("; ".join(dict.fromkeys(outcome.failures)))
+        kept = f"\nWhat was finished is kept in {folder}: `replay --resume` executes the rest" if outcome.stretches else ""
+        raise ReplayFailed("; ".join(dict.fromkeys(outcome.failures)) + kept)
 
 
 def _say(text: str) -> None:

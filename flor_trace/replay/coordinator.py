@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import selectors
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -70,6 +70,8 @@ class Coordinator:
         recorded_status: the exit status of the recorded script, None if it was killed.
         completed: called with a unit's number as soon as its transcript is complete.
         progress: is told what goes on, and shows it; None: nobody is.
+        note: is given what must be known to go on with the plan later (see `resume.Ledger`).
+        earlier: what was noted of a replay that this one goes on with; started: how many workers that had.
     """
 
     def __init__(
@@ -81,6 +83,9 @@ class Coordinator:
         recorded_status: int | None,
         completed: Callable[[int, Outcome], None],
         progress: Progress | None = None,
+        note: Callable[[dict[str, Any]], None] = lambda message: None,
+        earlier: Sequence[Mapping[str, Any]] = (),
+        started: int = 0,
     ) -> None:
         self._plan = plan
         self._engine = engine
@@ -93,14 +98,17 @@ class Coordinator:
         self._attempts: dict[int, int] = {}
         self._workers: dict[int, _Worker] = {}
         self._selector = selectors.DefaultSelector()
-        self._started = 0
+        self._started = started
         self._avoided = Avoided()
+        self._note = note
+        self._earlier = earlier
         self.outcome = Outcome()
 
     def run(self) -> Outcome:
         """Execute the plan to its end; workers are gone when this returns or raises."""
         try:
-            for _ in range(self._plan.workers):
+            self._take_up_earlier()
+            for _ in range(min(self._plan.workers, len(self._pending))):
                 self._start_worker()
             while self._workers:
                 for key, _ in self._selector.select(self._progress.interval):
@@ -116,6 +124,23 @@ class Coordinator:
         if missing and not self.outcome.failures:
             raise ReplayFailed(f"units {missing} were never replayed")  # a defect of ours, not of the script
         return self.outcome
+
+    def _take_up_earlier(self) -> None:
+        """Begin where an interrupted replay has ended."""
+        done = {message["unit"] for message in self._earlier if message["kind"] == "done"}
+        for message in self._earlier:
+            kind, fields = message["kind"], {key: value for key, value in message.items() if key != "kind"}
+            if kind == "done":
+                self._pending.remove(message["unit"])
+                self.outcome.stretches[message["unit"]] = Stretch(self._scratch / message["file"], message["start"], message["end"])
+            elif kind == "checked" and message["unit"] in done:
+                self.outcome.checks.append(fields)
+            elif kind == "avoid":
+                self._avoided.add(Boundary(*message["at"]), message["alone"])
+            elif kind != "checked":
+                self._remark(kind, fields)
+        for unit in sorted(done):
+            self._completed(unit, self.outcome)
 
     def _start_worker(self) -> None:
         number = self._started
@@ -161,23 +186,32 @@ class Coordinator:
             elif kind == "done":
                 self._done(worker, message)
             elif kind == "checked":
-                self.outcome.checks.append({**message, "unit": worker.unit})
-            elif kind == "note":
-                if message["text"] not in self.outcome.notes:
-                    self.outcome.notes.append(message["text"])
-            elif kind == "passed":
-                self.outcome.passed += message["count"]
-            elif kind == "mismatch":
-                self.outcome.mismatches += [text for text in message["texts"] if text not in self.outcome.mismatches]
-            elif kind == "seen":
-                self.outcome.seen += message["seen"]
+                check = {**message, "unit": worker.unit}
+                self.outcome.checks.append(check)
+                self._note({"kind": kind, **check})
+            elif kind in ("note", "passed", "mismatch", "seen"):
+                self._remark(kind, message)
+                self._note({"kind": kind, **message})
             elif kind == "avoid":
+                self._note({"kind": kind, **message})
                 self._avoid(worker, Boundary(*message["at"]), message["why"], message["alone"])
             elif kind == "failed":
                 self.outcome.failures.append(message["text"])
                 worker.finished = True
             elif kind == "finished":
                 self._finished(worker, message["status"], message.get("words", ""))
+
+    def _remark(self, kind: str, message: Mapping[str, Any]) -> None:
+        """What a worker tells beside its units and comparisons."""
+        if kind == "note":
+            if message["text"] not in self.outcome.notes:
+                self.outcome.notes.append(message["text"])
+        elif kind == "passed":
+            self.outcome.passed += message["count"]
+        elif kind == "mismatch":
+            self.outcome.mismatches += [text for text in message["texts"] if text not in self.outcome.mismatches]
+        elif kind == "seen":
+            self.outcome.seen += message["seen"]
 
     def _give(self, worker: _Worker, start: int) -> None:
         unit = next((u for u in self._pending if u > worker.last), None)
@@ -191,6 +225,7 @@ class Coordinator:
         unit = message["unit"]
         self.outcome.stretches[unit] = Stretch(worker.transcript, worker.start, message["end"])
         worker.unit, worker.last = None, unit
+        self._note({"kind": "done", "unit": unit, "file": worker.transcript.name, "start": worker.start, "end": message["end"]})
         self._progress.tally.ends(worker.number, done=True)
         self._completed(unit, self.outcome)
 

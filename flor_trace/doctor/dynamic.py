@@ -20,6 +20,7 @@ from typing import Any
 import flor_trace
 from flor_trace.doctor.findings import INEXACT, REMARK, Finding
 from flor_trace.errors import FlorTraceError, RunNotFound
+from flor_trace.query.opaque import opaque_objects
 from flor_trace.replay.again import Execution, execute_again, restricted
 from flor_trace.replay.causes import suspected
 from flor_trace.replay.history import History
@@ -57,7 +58,7 @@ def examine(folder: Path, kind: str, target: str, args: list[str], seconds: floa
     found = _ended_badly(status, folder)
     if not any(ref.at.iteration != 0 for ref in history.snapshots.values()):
         return [*found, _nothing("no iteration of an outermost loop was completed in that time")], figures
-    found += _opaque(snapshots[-1]["opaque"])
+    found += _opaque(opaque_objects(run, snapshots[-1:]))
     try:
         plan = make_plan(history, [], 2)
         chosen = _affordable(plan, seconds)
@@ -161,7 +162,7 @@ def _replayed(execution: Execution) -> list[Finding]:
     return found
 
 
-def _opaque(listed: list[list[str]]) -> list[Finding]:
+def _opaque(listed: list[tuple[str, str]]) -> list[Finding]:
     """The live objects that are kept and not captured, the first ones by their paths."""
     if not listed:
         return []

@@ -7,6 +7,7 @@ from typing import Any
 
 from flor_trace.query import text
 from flor_trace.query.loops import main_loop, totals
+from flor_trace.query.opaque import opaque_objects
 from flor_trace.store import catalog
 from flor_trace.store.reader import Run
 
@@ -18,7 +19,7 @@ def details(run: Run) -> dict[str, Any]:
     places = _places(run)
     main = main_loop(loops)
     snapshots = run.snapshots()
-    opaque = {_opaque(item) for record in snapshots for item in record.get("opaque", [])}
+    opaque = {f"{path} ({kind})" for path, kind in opaque_objects(run, snapshots)}
     versions = dict(start.get("versions", {}))
     for record in run.events("versions"):
         versions.update(record["versions"])
@@ -74,11 +75,6 @@ def page(info: dict[str, Any]) -> str:
     if info["damage"]:
         parts.append("".join(f"damage: {line}\n" for line in info["damage"]))
     return "\n".join(parts)
-
-
-def _opaque(item: Any) -> str:
-    """An opaque object's path and type."""
-    return item if isinstance(item, str) else f"{item[0]} ({', '.join(map(str, item[1:]))})"
 
 
 def _dotted(version: Any) -> Any:

@@ -223,7 +223,6 @@ class RecordSession:
                 "outputs": self.outputs,
                 "files": files,
             },
-            "opaque": [list(item) for item in live.graph.opaque][:200],
         }
 
     def _put_buffers(self, live: LiveGraph) -> set[str]:

@@ -13,9 +13,17 @@ import pytest
 from flor_trace.cli import main
 from flor_trace.query import cleanup, text
 from flor_trace.query.loops import main_loop, totals
+from flor_trace.state.graph import Graph, RootEntry
 from flor_trace.store import layout, writer
 from flor_trace.store.blobs import digest_of
 from flor_trace.store.reader import open_run
+
+
+def graph_with_a_lock() -> bytes:
+    graph = Graph()
+    graph.nodes[7] = ("opaque", None, ("_thread.lock", None), (), None)
+    graph.roots.append(RootEntry("module", "__main__", ("lock",), ((7,),)))
+    return graph.encode()[0]
 
 
 def record(store: Path, *, status: str | int | None = 0, name: str | None = None, script: str = "train.py") -> str:
@@ -29,10 +37,11 @@ def record(store: Path, *, status: str | int | None = 0, name: str | None = None
         run.event("output", stream="stdout", text=f"epoch {epoch}\n", at=[["m::0", 0, epoch]], line="train.py:5")
         inner = {"started": 0.0, "seconds": 1.0, "iterations": 100, "exit": "exhausted"}
         run.event("activation", loop="m::1", entry=epoch, parent=["m::0", 0, epoch], **inner)
-        content = os.urandom(1000)
-        run.put_blob(digest_of(content), content)
-        snapshot = {"id": epoch, "at": ["m::0", 0, epoch], "stall": 0.002, "opaque": [["lock", "_thread.lock"]]}
-        run.commit_snapshot(snapshot, [digest_of(content)])
+        blobs = [os.urandom(1000), graph_with_a_lock()]
+        digests = [digest_of(content) for content in blobs]
+        for digest, content in zip(digests, blobs, strict=True):
+            run.put_blob(digest, content)
+        run.commit_snapshot({"id": epoch, "at": ["m::0", 0, epoch], "stall": 0.002, "graph": digests[1]}, digests)
     run.event("output", stream="stderr", text="wärning \udcff\n", at=[], line="train.py:9")
     run.event("activation", loop="m::0", entry=0, parent=None, started=0.0, seconds=3.1, iterations=3, exit="exhausted")
     run.event("activation", loop="m::2", entry=0, parent=None, started=3.1, seconds=0.2, iterations=50, exit="break")

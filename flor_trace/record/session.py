@@ -296,6 +296,7 @@ class RecordSession:
             entry=activation.entry,
             parent=[parent.probe.key, parent.entry, parent.iteration] if parent else None,
             started=activation.started - self._started,
+            error=_raised() if kind == "left" else "",
             seconds=seconds,
             outputs=activation.outputs,
             iterations=activation.iteration,
@@ -365,3 +366,9 @@ def _size(nbytes: int) -> str:
             return f"{amount:.3g} {unit}"
         amount /= 1000
     return f"{amount:.3g} TB"
+
+
+def _raised() -> str:
+    """The name of the exception by which a loop is being left, empty if there is none."""
+    raised = sys.exc_info()[0]
+    return "" if raised is None else raised.__name__

@@ -12,6 +12,7 @@ from typing import Any
 from flor_trace.errors import ReplayFailed
 from flor_trace.replay.avoid import Avoided
 from flor_trace.replay.engines import Engine, WorkerHandle
+from flor_trace.replay.interrupted import Interruption
 from flor_trace.replay.link import Inbox
 from flor_trace.replay.plan import PROLOGUE, Plan
 from flor_trace.replay.progress import Progress, Tally
@@ -34,7 +35,8 @@ class Outcome:
 
     `failures` are sentences for the user; `checks` the comparisons with snapshots; `notes` are remarks; `mismatches` are
     clauses that tell in what this machine differs from the recording one (see `runtime.machine`);
-    `seen` is what witnesses saw.
+    `seen` is what witnesses saw; `interrupted` says of a unit where the recorded run was interrupted in it, and `beyond` holds
+    the units that it therefore never came to.
     """
 
     stretches: dict[int, Stretch] = field(default_factory=dict)
@@ -44,6 +46,8 @@ class Outcome:
     mismatches: list[str] = field(default_factory=list)
     passed: int = 0
     seen: list[dict[str, Any]] = field(default_factory=list)
+    interrupted: dict[int, Interruption] = field(default_factory=dict)
+    beyond: set[int] = field(default_factory=set)
 
 
 @dataclass
@@ -120,7 +124,8 @@ class Coordinator:
             self._progress.clear()
             for worker in self._workers.values():
                 worker.handle.kill()
-        missing = [u.index for u in self._plan.units if u.index not in self.outcome.stretches]
+        replayed = self.outcome.stretches.keys() | self.outcome.beyond
+        missing = [u.index for u in self._plan.units if u.index not in replayed]
         if missing and not self.outcome.failures:
             raise ReplayFailed(f"units {missing} were never replayed")  # a defect of ours, not of the script
         return self.outcome
@@ -195,6 +200,8 @@ class Coordinator:
             elif kind == "avoid":
                 self._note({"kind": kind, **message})
                 self._avoid(worker, Boundary(*message["at"]), message["why"], message["alone"])
+            elif kind == "interrupted":
+                self._interrupted(worker, message)
             elif kind == "failed":
                 self.outcome.failures.append(message["text"])
                 worker.finished = True
@@ -237,6 +244,19 @@ class Coordinator:
         if worker.unit is not None:
             self._pending = sorted([*self._pending, worker.unit])
 
+    def _interrupted(self, worker: _Worker, message: dict[str, Any]) -> None:
+        """The worker ends itself, for it has come to where the recorded run was interrupted; nothing lies behind."""
+        if message["text"] not in self.outcome.notes:
+            self.outcome.notes.append(message["text"])
+        unit = message["unit"]
+        if unit is not None:
+            self.outcome.interrupted[unit] = Interruption(message["loop"], message["entry"], message["outputs"])
+            self.outcome.beyond |= {u.index for u in self._plan.units if u.index > unit}
+        elif worker.unit is not None:
+            self.outcome.beyond.add(worker.unit)
+            worker.unit = None
+        self._pending = [index for index in self._pending if index not in self.outcome.beyond]
+
     def _finished(self, worker: _Worker, status: int | None, words: str) -> None:
         worker.finished = True
         if status is not None and status != self._recorded_status:
@@ -245,7 +265,7 @@ class Coordinator:
                 f"the replayed script ended with status {status} where the recorded one {recorded}"
                 + (self._last_words(worker) or _traceback(words))
             )
-        elif worker.unit is not None:
+        elif worker.unit is not None and worker.unit not in self.outcome.beyond:
             where = self._describe(worker.unit)
             self.outcome.failures.append(f"the replayed script ended before it reached {where}")
 

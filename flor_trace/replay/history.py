@@ -26,7 +26,8 @@ class RecordedActivation:
     """One execution of a loop statement.
 
     `exit` is "exhausted", "break", "left" (`return` or an exception) or "unfinished" (the run was killed in it).
-    `outputs` counts the output records before its entry. `ticks` holds the seconds of each iteration where those are slow, else nothing.
+    `error` names the exception by which it was left, if one was; `outputs` counts the output records before its entry.
+    `ticks` holds the seconds of each iteration where those are slow, else nothing.
     """
 
     loop: str
@@ -38,6 +39,7 @@ class RecordedActivation:
     exit: str
     outputs: int = 0
     ticks: tuple[float, ...] = ()
+    error: str = ""
 
     @property
     def key(self) -> ActivationKey:
@@ -101,6 +103,7 @@ class History:
             activation = RecordedActivation(
                 event["loop"], event["entry"], tuple(event["parent"]) if event["parent"] else None, event["started"],
                 event["seconds"], event["iterations"], event["exit"], event["outputs"], tuple(event["ticks"]),
+                event.get("error", ""),
             )  # fmt: skip
             history.activations[activation.key] = activation
         for event in run.events("functions"):

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TextIO
 
 from flor_trace.replay.coordinator import Outcome, Stretch
+from flor_trace.replay.interrupted import Interruption, as_far_as
 from flor_trace.replay.kept import describe_unit
 from flor_trace.replay.lines import MOVE_UP, compare_output, split_lines
 from flor_trace.replay.placement import Placer
@@ -96,20 +97,20 @@ class Merger:
     def completed(self, unit: int, outcome: Outcome) -> None:
         """A unit's transcript is complete: print it and all that waited for it."""
         while self._next < len(self._plan.units) and self._next in outcome.stretches:
-            self._print(self._plan.units[self._next], outcome.stretches[self._next])
+            self._print(self._plan.units[self._next], outcome.stretches[self._next], outcome.interrupted.get(self._next))
             self._next += 1
 
     def rest(self, outcome: Outcome) -> None:
         """Print what is complete behind a unit that failed."""
         for unit in self._plan.units[self._next :]:
             if unit.index in outcome.stretches:
-                self._print(unit, outcome.stretches[unit.index])
+                self._print(unit, outcome.stretches[unit.index], outcome.interrupted.get(unit.index))
 
-    def _print(self, unit: Unit, stretch: Stretch) -> None:
+    def _print(self, unit: Unit, stretch: Stretch, interruption: Interruption | None) -> None:
         found = survey(stretch.file, stretch.start, stretch.end)
         start = unit.outputs[0]
         self._learn(start, found.skipped)
-        expected = _Expected(self, unit, found.skipped) if start >= 0 else ()
+        expected = _Expected(self, unit, found.skipped, interruption) if start >= 0 else ()
         nested = found.nested or any(MOVE_UP in output["text"] for output in expected)
         if self._keeper is not None:
             self._keeper.unit(describe_unit(self._plan, unit))
@@ -117,8 +118,8 @@ class Merger:
         # Reading stderr shows the whole stretch, in its order, as it goes along.
         shown = self._show(stretch, repeats, self._place_at(unit))
         if start >= 0:
-            self._compare("stderr", expected, shown, nested)
-            self._compare("stdout", expected, self._recorded_text(stretch, "stdout"), nested)
+            self._compare("stderr", expected, shown, nested, interruption)
+            self._compare("stdout", expected, self._recorded_text(stretch, "stdout"), nested, interruption)
         deque(shown, maxlen=0)
         if self.verdict.differences and self.verdict.unit is None:
             self.verdict.unit = unit.index
@@ -163,9 +164,11 @@ class Merger:
         records = read_transcript(stretch.file, stretch.start, stretch.end, stream)
         return (record["text"] for record in records if record["new"] == HINDSIGHT_NONE)
 
-    def expected(self, unit: Unit, skipped: Skipped) -> Iterator[Record]:
+    def expected(self, unit: Unit, skipped: Skipped, interruption: Interruption | None) -> Iterator[Record]:
         """The recorded output that a unit has to give again."""
         number, last = unit.outputs
+        if interruption is not None:
+            last = interruption.end(self._recorded.outputs(interruption.outputs))
         # A loop that is skipped within another skipped one is not told of, so the ranges ascend.
         for first, behind in [*skipped, (last, last)]:
             for output in self._recorded.outputs(number, first):
@@ -173,9 +176,16 @@ class Merger:
                     yield output
             number = max(number, behind or 0)
 
-    def _compare(self, stream: str, expected: Iterable[Record], replayed: Iterator[str], nested: bool) -> None:
-        then = _Counting(split_lines(o["text"] for o in expected if o["stream"] == stream))
-        now = map(self._as_recorded, split_lines(replayed))
+    def _compare(
+        self, stream: str, expected: Iterable[Record], replayed: Iterator[str], nested: bool, interruption: Interruption | None
+    ) -> None:
+        def lines() -> Iterator[str]:
+            return split_lines(o["text"] for o in expected if o["stream"] == stream)
+
+        then = _Counting(lines())
+        now: Iterator[str] = map(self._as_recorded, split_lines(replayed))
+        if interruption is not None:
+            now = as_far_as(lines(), now)
         comparison = compare_output(then, now, nested)
         deque(now, maxlen=0)
         deque(then, maxlen=0)
@@ -193,9 +203,10 @@ class _Expected:
     merger: Merger
     unit: Unit
     skipped: Skipped
+    interruption: Interruption | None
 
     def __iter__(self) -> Iterator[Record]:
-        return self.merger.expected(self.unit, self.skipped)
+        return self.merger.expected(self.unit, self.skipped, self.interruption)
 
 
 class _Counting(Iterator[str]):

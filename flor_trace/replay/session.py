@@ -13,6 +13,7 @@ from typing import NoReturn
 from flor_trace.errors import UsageError
 from flor_trace.replay.avoid import Avoided
 from flor_trace.replay.history import ActivationKey, History, SnapshotRef
+from flor_trace.replay.interrupted import KEYBOARD_INTERRUPT
 from flor_trace.replay.link import Link
 from flor_trace.replay.moves import Mover
 from flor_trace.replay.plan import AFTER, PROLOGUE, SEGMENT, Plan, Unit
@@ -228,6 +229,7 @@ class ReplaySession:
 
     def _exited(self, activation: Activation, frame: FrameType) -> None:
         key = (activation.probe.key, activation.entry)
+        self._stop_if_interrupted(activation)
         ref = self.history.snapshots.get(Boundary(*key, EXIT))
         if ref is not None and not activation.skipped:
             if key in self._partition_of:
@@ -305,7 +307,7 @@ class ReplaySession:
     def _never_was(self, activation: Activation) -> bool:
         """Whether the recorded run was ended before this iteration by what replay does not see again, such as Ctrl-C."""
         recorded = self.history.activations.get((activation.probe.key, activation.entry))
-        if recorded is None or recorded.exit != "left" or not self.history.status:
+        if recorded is None or recorded.exit != "left" or not (self.history.status or recorded.error == KEYBOARD_INTERRUPT):
             return False
         # The iterations of faster loops are counted by the chunk.
         counted = recorded.seconds > CHUNKED_BELOW_SECONDS * max(recorded.iterations, 1)
@@ -318,11 +320,26 @@ class ReplaySession:
             self._end_process()
 
     def _stop_here(self, activation: Activation) -> NoReturn:
+        """End where the recorded run has not come to: an iteration, or the exit of the loop."""
+        key, exiting = activation.probe.key, activation.exited
+        recorded = self.history.activations[(key, activation.entry)]
+        where = key if exiting else f"iteration {activation.iteration - 1} of {key}"
+        if recorded.error == KEYBOARD_INTERRUPT:
+            unit = self.unit.index if self.unit is not None and self.owned else None
+            text = f"the recorded run was interrupted by Ctrl-C in {where}: replay goes to the end of that, and no further"
+            self.link.tell("interrupted", unit=unit, loop=key, entry=activation.entry, outputs=recorded.outputs, text=text)
+            self._finish_unit()
+            self._end_process()
         self._finish_unit()
-        last = activation.iteration - 1
-        text = f"the recorded run was ended in iteration {last} of {activation.probe.key}, by Ctrl-C or another cause that is"
-        self.link.tell("failed", text=f"{text} not met again: what is above goes to the end of that iteration")
+        text = f"the recorded run was ended in {where}, by a cause that is not met again: what is above goes to the end of that"
+        self.link.tell("failed", text=text)
         os._exit(0)
+
+    def _stop_if_interrupted(self, activation: Activation) -> None:
+        """End where a loop comes to its exit that was interrupted before when recorded."""
+        recorded = self.history.activations.get((activation.probe.key, activation.entry))
+        if recorded is not None and recorded.error == KEYBOARD_INTERRUPT and not activation.skipped:
+            self._stop_here(activation)
 
     # -- moves --------------------------------------------------------------------------------------------------
 

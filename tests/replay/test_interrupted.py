@@ -9,31 +9,78 @@ import sys
 import time
 from pathlib import Path
 
+from flor_trace.replay.interrupted import as_far_as
+
 SCRIPT = """
 import time
 for epoch in range(60):
     time.sleep(0.1)
     print(epoch, flush=True)
 """
+CAUGHT = """
+import time
+def train():
+    total = 0
+    try:
+        for epoch in range(60):
+            for step in range(4):
+                total += step
+                print("step", step, end=" ", flush=True)
+                time.sleep(0.03)
+            print(epoch, total, flush=True)
+    except KeyboardInterrupt:
+        print("stopping early")
+    for last in range(2):
+        print("after", last)
+train()
+"""
 RECORD = [sys.executable, "-m", "flor_trace", "record", "--every", "1", "train.py"]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
 REPLAY = [sys.executable, "-m", "flor_trace", "replay", "--workers", "2", "train.py"]
 
 
-def test_nothing_is_replayed_beyond_the_interruption(tmp_path: Path) -> None:
-    script, output = tmp_path / "train.py", tmp_path / "output"
-    script.write_text(SCRIPT)
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+def recorded(folder: Path, source: str, until: str) -> tuple[str, int]:
+    """Record, interrupt when `until` has been printed, and give what was printed and the status."""
+    (folder / "train.py").write_text(source)
+    output = folder / "output"
     with output.open("w") as stdout:
-        recording = subprocess.Popen(RECORD, cwd=tmp_path, env=environment, stdout=stdout, stderr=subprocess.DEVNULL)
+        recording = subprocess.Popen(RECORD, cwd=folder, env=ENVIRONMENT, stdout=stdout, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 60
-        while len(output.read_text().splitlines()) < 5 and time.monotonic() < deadline:
+        while until not in output.read_text() and time.monotonic() < deadline:
             time.sleep(0.02)
         recording.send_signal(signal.SIGINT)
-        assert recording.wait(60) == -signal.SIGINT
-    begun = len(output.read_text().splitlines()) + 1
-    script.write_text(SCRIPT.replace("    time", '    print("@@", epoch)\n    time'))
-    replay = subprocess.run(REPLAY, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
+        status = recording.wait(60)
+    return output.read_text(), status
+
+
+def replayed(folder: Path, source: str) -> subprocess.CompletedProcess[str]:
+    (folder / "train.py").write_text(source)
+    return subprocess.run(REPLAY, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=60)
+
+
+def test_nothing_is_replayed_beyond_the_interruption(tmp_path: Path) -> None:
+    printed, status = recorded(tmp_path, SCRIPT, "4\n")
+    assert status == -signal.SIGINT
+    begun = len(printed.splitlines()) + 1
+    replay = replayed(tmp_path, SCRIPT.replace("    time", '    print("@@", epoch)\n    time'))
     lines = [f"@@ {epoch}" for epoch in range(begun)]
     assert replay.stdout.splitlines() in (lines, lines[:-1])
-    assert replay.returncode == 1
-    assert "Ctrl-C" in replay.stderr
+    assert replay.returncode == 0 and "replay exact" in replay.stderr, replay.stderr
+    assert "the recorded run was interrupted by Ctrl-C in" in replay.stderr
+
+
+def test_an_interruption_that_the_script_catches(tmp_path: Path) -> None:
+    printed, status = recorded(tmp_path, CAUGHT, "2 18")
+    assert status == 0 and "stopping early" in printed and "after 1" in printed
+    done = [line.split()[-1] for line in printed.splitlines() if line.startswith("step 0 step 1 step 2 step 3")]
+    replay = replayed(tmp_path, CAUGHT.replace("            print(epoch", '            print("@@", total)\n            print(epoch'))
+    complete = [f"@@ {total}" for total in done if total.isdigit()]
+    assert replay.stdout.splitlines() == complete and len(complete) >= 3
+    assert replay.returncode == 0 and "replay exact" in replay.stderr, replay.stderr
+
+
+def test_as_far_as_the_recording_went() -> None:
+    assert list(as_far_as(["a\n", "b"], ["a\n", "bc\n", "d\n"])) == ["a\n", "b"]
+    assert list(as_far_as(["a\n"], ["x\n", "y\n"])) == ["x\n"]
+    assert list(as_far_as([], ["x\n"])) == []
+    assert list(as_far_as(["a\n", "b\n"], ["a\n"])) == ["a\n"]

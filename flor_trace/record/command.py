@@ -67,6 +67,7 @@ def record(
         **_circumstances(kind, name, args, options, seed, environment),
     )
     sources = Sources("record")
+    sources.watch_libraries()
     files = FileTracker(writer.put_blob, ignore=(os.path.abspath(options.store), default_folder()), to_user=to_user)
     streams = Streams()
     budget = Budget(options.overhead, options.every, perf_counter)

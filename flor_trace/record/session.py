@@ -165,6 +165,7 @@ class RecordSession:
             self._stager = Stager(self.writer)
         collecting = gc.isenabled()
         gc.disable()  # the walk makes many short-lived objects; a collection would run the script's finalizers early
+        self.sources.suspend()
         try:
             # Without its entry nothing of a loop can be jumped over, and without its exit it cannot be skipped.
             self._stager.begin(may_skip=self.budget.every is None and boundary.iteration not in (0, EXIT, END))
@@ -173,6 +174,7 @@ class RecordSession:
             record = None
         finally:
             self._stager.end()
+            self.sources.resume()
             if collecting:
                 gc.enable()
         stall = perf_counter() - started

@@ -115,18 +115,21 @@ class Restorer:
         self._matching = None
         collecting = gc.isenabled()
         gc.disable()
+        self.sources.suspend()
         try:
             roots, frames = collect_roots(self.runtime, frame)
             live = walk(roots, self._scope, self._tokens, known)
             recorded = self._graph(ref)
             comparison = compare(recorded, live, self._ignore(frames), self._read_blob)
         finally:
+            self.sources.resume()
             if collecting:
                 gc.enable()
         self._matching = comparison.matching
         self._present = Present(roots, frames, live)
         differences = [str(d) for d in comparison.differences[:5]]
         verdict = comparison.verdict
+        self.sources.catch_up(ref.sources)
         if self.sources.mismatch or self.sources.offset != ref.sources:
             what = self.sources.mismatch or (
                 f"{self.sources.offset} clock and entropy values had been read, {ref.sources} when recorded"
@@ -175,7 +178,11 @@ class Restorer:
         if jumping is not None and jumping.source is None and not jumping.advance_to(int(ref.at.iteration)):
             raise NotRestorable(ref.at.loop, "its iterator has too few items")
         self.release(keep_matching=True)
-        restored = planned.apply()
+        self.sources.suspend()  # a generator that is built anew draws a seed first
+        try:
+            restored = planned.apply()
+        finally:
+            self.sources.resume()
         for live, values in zip(frames, restored.frames, strict=True):
             # read only now: variables of enclosing functions, which have been written before their inner ones
             bound = read_locals(live.frame)

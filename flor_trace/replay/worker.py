@@ -70,6 +70,7 @@ class Worker:
         self._keeper = rng.Keeper()
         self._sources = Sources("replay")
         self._sources.load(_recorded_values(self._run, self._history))
+        self._sources.watch_libraries()
         self._sources.on_damage = self._value_is_damaged
         self._overlay = Overlay(Path(spec["overlay"]), [Path(self._run.folder), *map(Path, spec["allow"])])
         self._files_before = _files_before(self._run)

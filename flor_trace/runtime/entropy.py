@@ -192,7 +192,7 @@ def _system_sources() -> Iterator[tuple[Callable[..., Any], Source]]:
     if secrets is not None and hasattr(secrets, "token_urlsafe"):
         yield secrets.token_bytes, Source("secrets.token_bytes", _pack_bytes, _serve_bytes)
         for name in _SECRETS:
-            yield getattr(secrets, name), Source(f"secrets.{name}", plain=True)
+            yield getattr(secrets, name), Source(f"secrets.{name}")
     tempfile = sys.modules.get("tempfile")
     if tempfile is not None and hasattr(tempfile, "TemporaryDirectory"):
         for name in _TEMPORARY:

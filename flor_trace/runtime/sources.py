@@ -12,7 +12,8 @@ from __future__ import annotations
 import _thread
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
 from flor_trace.runtime.entropy import KNOWN_NAMES, Source, Tape, bound_source, known_sources
@@ -22,6 +23,9 @@ Value = tuple[str, Any]
 
 CLOCK_NAMES: frozenset[str] = KNOWN_NAMES
 """Last names of all callees that `Sources.clock` can recognise; the rewriter wraps calls with these."""
+
+LIBRARY = "a library's draw of system entropy"
+"""The name of the values that libraries drew where no instrumented code called a known source."""
 
 DAMAGED = "a value that is damaged in the store"
 """The name that stands in a loaded stream for a value that cannot be read any more; its payload says why."""
@@ -45,6 +49,7 @@ class Sources:
         self._cursor = 0
         self._lost = False
         self._suspended = 0
+        self._inside = 0
         self._modules_seen = -1
         self._wrapped: dict[Any, Callable[..., Any]] = {}
         self._table: dict[Any, Callable[..., Any]] = {}
@@ -108,6 +113,12 @@ class Sources:
         """The first divergence from the recorded stream, or None."""
         return self.mismatches[0] if self.mismatches else None
 
+    def catch_up(self, offset: int) -> None:
+        """Pass over values up to `offset` if all of them are libraries', which may have drawn less this time."""
+        between = self._stream[self._cursor - self._start : offset - self._start]
+        if all(name == LIBRARY for name, _ in between):
+            self._cursor = max(self._cursor, offset)
+
     def drain(self) -> tuple[int, list[Value]]:
         """Hand over the values recorded since the last call, with the offset of the first."""
         start, values = self._start, self._stream[:]
@@ -155,9 +166,14 @@ class Sources:
 
     def _recording(self, f: Callable[..., Any], source: Source) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
-            value = f(*args, **kwargs)
-            if _thread.get_ident() == self._main and source.applies(args, kwargs):
-                self._stream.append((source.name, source.pack(value, f)))
+            if _thread.get_ident() != self._main or not source.applies(args, kwargs):
+                return f(*args, **kwargs)
+            self._inside += 1  # as `_alone`, at a tenth of its cost
+            try:
+                value = f(*args, **kwargs)
+            finally:
+                self._inside -= 1
+            self._stream.append((source.name, source.pack(value, f)))
             return value
 
         return call
@@ -167,7 +183,7 @@ class Sources:
             if _thread.get_ident() != self._main or self.mode == "off":
                 return f(*args, **kwargs)
             if self.mode == "record":
-                with tape(None) as drawn:
+                with self._alone(), tape(None) as drawn:
                     made = f(*args, **kwargs)
                 self._stream.append((source.name, drawn))
                 return made
@@ -175,7 +191,7 @@ class Sources:
                 return f(*args, **kwargs)
             payload = self._stream[self._cursor - self._start][1]
             self._cursor += 1
-            with tape(payload):
+            with self._alone(), tape(payload):
                 return f(*args, **kwargs)
 
         return call
@@ -188,7 +204,8 @@ class Sources:
                 return f(*args, **kwargs)
             payload = self._stream[self._cursor - self._start][1]
             self._cursor += 1
-            return source.serve(payload, f, args, kwargs)
+            with self._alone():
+                return source.serve(payload, f, args, kwargs)
 
         return call
 
@@ -197,6 +214,9 @@ class Sources:
         if self._lost:
             return False
         index = self._cursor - self._start
+        while 0 <= index < len(self._stream) and self._stream[index][0] == LIBRARY:
+            index += 1
+        self._cursor = self._start + index
         if not 0 <= index < len(self._stream):
             self.mismatches.append(f"{name}() was called past the end of the recorded values (offset {self._cursor})")
         elif self._stream[index][0] != name:
@@ -209,3 +229,48 @@ class Sources:
             return True
         self._lost = True
         return False
+
+    # -- libraries ----------------------------------------------------------------------------------------------------
+
+    def watch_libraries(self) -> None:
+        """Have what NumPy, `secrets` and `random.SystemRandom` take from the system recorded and served as well.
+
+        They all take it through `random._urandom`. Here differences are borne: a library may draw for reasons of its own, and if
+        it mattered, the comparison of states says so.
+        """
+        import random
+
+        real: Callable[[int], bytes] = random._urandom  # type: ignore[attr-defined]
+
+        def urandom(size: int) -> bytes:
+            if self.mode == "off" or self._suspended or self._inside or _thread.get_ident() != self._main:
+                return real(size)
+            if self.mode == "replay":
+                return self._drawn(size) or real(size)
+            data = real(size)
+            self._stream.append((LIBRARY, data.hex()))
+            return data
+
+        random._urandom = urandom  # type: ignore[attr-defined]
+
+    def _drawn(self, size: int) -> bytes | None:
+        """The recorded value that is next, if it is a library's of this size."""
+        index = self._cursor - self._start
+        if self._lost or not 0 <= index < len(self._stream):
+            return None
+        name, payload = self._stream[index]
+        if name == DAMAGED:
+            self._next_is(LIBRARY)
+        if name != LIBRARY or len(payload) != 2 * size:
+            return None
+        self._cursor += 1
+        return bytes.fromhex(payload)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Let what a known source draws within its call not count by itself."""
+        self._inside += 1
+        try:
+            yield
+        finally:
+            self._inside -= 1

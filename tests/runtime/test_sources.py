@@ -235,6 +235,66 @@ def test_exceptions_are_those_of_the_function_and_leave_no_value() -> None:
     assert record.offset == 0
 
 
+@pytest.fixture
+def watched(monkeypatch: pytest.MonkeyPatch) -> Callable[[Sources], Sources]:
+    real = random._urandom  # type: ignore[attr-defined]
+
+    def watch(sources: Sources) -> Sources:
+        monkeypatch.setattr(random, "_urandom", real)
+        sources.watch_libraries()
+        return sources
+
+    return watch
+
+
+def inside_libraries() -> list[Any]:
+    return [np.random.default_rng().random(), secrets.token_hex(4), random.SystemRandom().random(), np.random.RandomState().rand()]
+
+
+def test_what_libraries_draw_is_served(watched: Callable[[Sources], Sources]) -> None:
+    record = watched(Sources("record"))
+    first = inside_libraries()
+    known = record.clock(secrets.token_hex)(8), record.clock(random.SystemRandom().random)(), record.clock(np.random.default_rng)().random()
+    assert record.offset == 7  # what a known source draws within itself is not counted by itself
+    replay = watched(replaying(record))
+    assert inside_libraries() == first
+    assert known == (
+        replay.clock(secrets.token_hex)(8), replay.clock(random.SystemRandom().random)(), replay.clock(np.random.default_rng)().random(),
+    )  # fmt: skip
+    assert replay.offset == 7 and replay.mismatch is None
+    assert inside_libraries() != first  # past the end: anew, and no mismatch
+    assert replay.mismatch is None
+
+
+def test_libraries_may_draw_less_or_more_than_recorded(watched: Callable[[Sources], Sources]) -> None:
+    record = watched(Sources("record"))
+    np.random.PCG64(), np.random.PCG64()
+    day = record.clock(datetime.date.today)()
+    third = secrets.token_hex(5)
+    replay = watched(replaying(record))
+    np.random.PCG64()
+    assert replay.clock(datetime.date.today)() == day
+    np.random.PCG64()
+    assert replay.offset == 3
+    assert secrets.token_hex(5) == third
+    replay.offset = 0
+    replay.catch_up(2)
+    assert replay.offset == 2
+    replay.catch_up(4)  # the day lies in between
+    assert replay.offset == 2 and replay.mismatch is None
+
+
+def test_libraries_in_hindsight_statements_and_threads_draw_for_themselves(watched: Callable[[Sources], Sources]) -> None:
+    record = watched(Sources("record"))
+    record.suspend()
+    secrets.token_hex(4)
+    record.resume()
+    thread = threading.Thread(target=inside_libraries)
+    thread.start()
+    thread.join()
+    assert record.offset == 0
+
+
 def test_all_names_that_are_recognised_are_exported() -> None:
     assert {"time", "perf_counter", "now", "urandom", "uuid4", "default_rng", "RandomState", "seed"} <= CLOCK_NAMES
 

@@ -3,6 +3,7 @@
 """
 import asyncio
 import contextlib
+import copy
 import datetime as dt
 import os
 import random
@@ -103,6 +104,9 @@ for epoch in range(5):
         values += [default(), default.at, str(time.localtime()), asyncio.run(later()), torch.initial_seed()]
         values += [np.random.SeedSequence().entropy]
         values += [random.SystemRandom().shuffle([1, 2, 3]), secrets.token_urlsafe(3)]
+        inner = list(map(np.random.default_rng, [None]))[0]  # libraries that draw: nothing here is a call of a source
+        values += [inner.random(), copy.deepcopy(inner).random(), {"of": random.SystemRandom}["of"]().random()]
+        w += inner.random() / 8
         if int(time.time() * 1000) % 2:
             w += 0.25
         print("logged inner", epoch, step, repr(w), values)

@@ -196,6 +196,18 @@ def test_a_worker_that_dies_is_reported_and_the_rest_is_kept(folder: Folder) -> 
     assert done.stdout.splitlines() == [f"@@ {epoch}" for epoch in range(dying)]
 
 
+def test_workers_that_share_cores_are_told_and_their_threads_do_not_spin(folder: Folder) -> None:
+    waiting = '__import__("subprocess").run(["printenv", "OMP_WAIT_POLICY"], capture_output=True, text=True).stdout'
+    statement = f'print("@@", "OMP_WAIT_POLICY" in __import__("os").environ, {waiting}, end="")'
+    folder.edit('        print("epoch"', f'        {statement}\n        print("epoch"')
+    one_core = [next(iter(os.sched_getaffinity(0)))]
+    program = f"import os; os.sched_setaffinity(0, {one_core}); from flor_trace.cli import main; raise SystemExit(main())"
+    done = folder.run("-c", program, "replay", "--workers", "3", "train.py")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "@@ False passive\n" * 6
+    assert "3 workers with the recorded 1 thread each share 1 core: --workers 1" in done.stderr
+
+
 def test_the_mistakes_of_a_new_user(tmp_path: Path) -> None:
     folder = Folder(tmp_path)
     for words, said in {

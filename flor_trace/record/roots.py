@@ -23,7 +23,7 @@ def collect_roots(runtime: Runtime, frame: FrameType | None) -> tuple[Roots, lis
     }
     values = library.capture()
     values["recursionlimit"] = script_limit(runtime)
-    values["environ"] = {k: v for k, v in values["environ"].items() if k not in TRACKER_VARIABLES}
+    values["environ"] = {k: v for k, v in values["environ"].items() if k not in TRACKER_VARIABLES and k not in runtime.own_variables}
     roots = Roots(
         modules=modules,
         frames=[FrameRoot(live.name, read_locals(live.frame)) for live in frames],

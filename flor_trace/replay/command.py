@@ -18,6 +18,7 @@ from typing import Any
 
 from flor_trace.config import ReplayOptions
 from flor_trace.errors import EnvironmentMismatch, ReplayFailed, RunNotFound, SourceChanged, UsageError
+from flor_trace.replay import cores
 from flor_trace.replay.causes import Divergence, find_causes
 from flor_trace.replay.coordinator import Coordinator, Outcome
 from flor_trace.replay.diff import RunDiff, diff_run
@@ -72,7 +73,7 @@ def _replay(run: Run, options: ReplayOptions) -> int:
     plan = _plan(run, history, diff, options, where)
     if unfinished is not None:
         request = unfinished.request
-        plan = replace(unfinished.plan, workers=min(_workers(options), max(unfinished.plan.workers, plan.workers)))
+        plan = replace(unfinished.plan, workers=min(_workers(run, options), max(unfinished.plan.workers, plan.workers)))
     if options.dry_run:
         print(json.dumps(plan.as_json(), indent=1) if options.json else describe_plan(plan, history, diff))
         return EXACT_STATUS
@@ -210,8 +211,23 @@ def _unfinished(run: Run, options: ReplayOptions, request: dict[str, Any]) -> Un
     return found
 
 
-def _workers(options: ReplayOptions) -> int:
-    return options.workers or os.cpu_count() or 1
+def _workers(run: Run, options: ReplayOptions) -> int:
+    return options.workers or cores.default_workers(cores.recorded_threads(_facts(run)), cores.usable_cores(), _gpus(run))
+
+
+def _facts(run: Run) -> list[dict[str, Any]]:
+    """What is known of the machine and the libraries of the recording."""
+    return [event["facts"] for event in run.events("machine")]
+
+
+def _gpus(run: Run) -> list[str]:
+    return cores.gpus_to_share(_facts(run), cores.present_gpus(os.environ))
+
+
+def _sharing(run: Run, workers: int) -> tuple[str | None, dict[str, str]]:
+    """A remark for the user if workers have to share cores, and how their threads wait then."""
+    remark = cores.oversubscription(workers, cores.recorded_threads(_facts(run)), cores.usable_cores())
+    return remark, cores.PASSIVE_WAITING if remark else {}
 
 
 def _where(run: Run, history: History, diff: RunDiff, options: ReplayOptions) -> Where | None:
@@ -255,7 +271,7 @@ def _plan(run: Run, history: History, diff: RunDiff, options: ReplayOptions, whe
     if options.iterations is not None:
         first, last = options.iterations
         iterations = (first or 0, last)
-    workers = _workers(options)
+    workers = _workers(run, options)
     largest = sorted(((entry[0], entry[3]) for entry in run.index.values()), key=lambda blob: -blob[1])
     return make_plan(history, probes, workers, iterations, options.init, measured(run.blob, largest), where)
 
@@ -297,7 +313,10 @@ def _execute(
     environment = dict(manifest["env"])
     if manifest["hash_seed"] is not None:
         environment["PYTHONHASHSEED"] = str(manifest["hash_seed"])
-    engine = LocalEngine(folder, manifest["cwd"], environment, manifest["interpreter_flags"])
+    remark, spec["for_c"] = _sharing(run, plan.workers)
+    if remark:
+        _say(remark)
+    engine = LocalEngine(folder, manifest["cwd"], environment, manifest["interpreter_flags"], _gpus(run))
     progress = progress_for(_tally(plan), sys.stderr, sys.stdout)
     emit = progress.around(as_json(sys.stdout) if options.json else as_text(sys.stdout, sys.stderr))
     (folder / JOURNAL).unlink(missing_ok=True)  # all that had been finished is shown and kept once more

@@ -163,7 +163,7 @@ class Restorer:
         roots, frames, live_state = present.roots, present.frames, present.live
         target = self._graph(ref)
         ignore = self._ignore(frames)
-        kept = {name: os.environ[name] for name in TRACKER_VARIABLES if name in os.environ}
+        kept = {name: os.environ[name] for name in TRACKER_VARIABLES | self.runtime.own_variables if name in os.environ}
         target.library["environ"] = {**target.library["environ"], **kept}
         matching = self._matching
         if matching is None:

@@ -18,6 +18,7 @@ from flor_trace.instrument.importer import Importer
 from flor_trace.instrument.launcher import Target, run_target
 from flor_trace.instrument.policy import Policy
 from flor_trace.replay.avoid import Avoided
+from flor_trace.replay.cores import DEVICE_VARIABLE
 from flor_trace.replay.diff import RunDiff
 from flor_trace.replay.history import History
 from flor_trace.replay.hooks import ReplayHooks
@@ -29,7 +30,7 @@ from flor_trace.replay.session import ReplaySession
 from flor_trace.replay.surroundings import Surroundings
 from flor_trace.replay.transcript import TranscriptWriter
 from flor_trace.replay.where import Condition, Filter
-from flor_trace.runtime import guard, initial, landlock
+from flor_trace.runtime import guard, initial, landlock, machine
 from flor_trace.runtime.engine import Runtime
 from flor_trace.runtime.files import FileState
 from flor_trace.runtime.headroom import RoomyDriver, with_room
@@ -108,8 +109,11 @@ class Worker:
     def run(self) -> None:
         """Execute the script; returns to the interpreter for its ordinary shutdown."""
         manifest = self._run.manifest
+        gpu = os.environ.get(DEVICE_VARIABLE)
         _restore_environment({**manifest["env"], **offline_environment(Path(self._spec["overlay"]))})
         self._machine.prepare()
+        self._keep_gpu(gpu, manifest["env"].get(DEVICE_VARIABLE))
+        machine.set_for_c({k: v for k, v in self._spec.get("for_c", {}).items() if k not in manifest["env"]})
         self._install_files({})
         probes = ProbeFactory(self._runtime, self._sources.clock, self._history.demoted)
         hooks = ReplayHooks(self._runtime, probes, self._diff, self._hindsight, self._recorded_sources())
@@ -132,6 +136,16 @@ class Worker:
             self._watch(importer)
         target = Target(manifest["target_kind"], manifest["target"], manifest["args"], self._spec["substitute"])
         run_target(target, hooks, importer=importer, finish=self._session.finish)
+
+    def _keep_gpu(self, own: str | None, recorded: str | None) -> None:
+        """See the GPU that this worker was given, where the script's environment names another or none."""
+        if own is None or own == recorded:
+            return
+        if recorded is not None:
+            machine.set_for_c({DEVICE_VARIABLE: own})
+            return
+        os.environ[DEVICE_VARIABLE] = own  # torch counts the GPUs by this, too
+        self._runtime.own_variables.add(DEVICE_VARIABLE)
 
     def _recorded_sources(self) -> dict[str, bytes]:
         """What is to be run in the place of today's sources."""

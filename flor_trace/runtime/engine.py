@@ -45,6 +45,7 @@ class Runtime:
         user_files: the file names of instrumented code.
         entries: how often each loop has been entered in the run, by loop name.
         fallen: untracked `while … else` loops, by frame, that have just ended by their condition.
+        own_variables: environment variables that replay sets where the recorded environment had none; no part of the state.
         script_limit, raised_limit: the recursion limits that `runtime.headroom` found and set; `raised_limit` 0: none set.
     """
 
@@ -61,6 +62,7 @@ class Runtime:
         self.loops: dict[str, LoopProbe] = {}
         self.functions: list[FunctionProbe] = []
         self.hit: list[FunctionProbe] = []
+        self.own_variables: set[str] = set()
         self.script_limit = 0
         self.raised_limit = 0
 

@@ -8,10 +8,11 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import flor_trace
+from flor_trace.replay.cores import DEVICE_VARIABLE
 
 # Before anything is imported the working directory leaves the path: it may hold the user's own `copy.py` or `json.py`.
 _BOOT = """\
@@ -62,15 +63,17 @@ class LocalEngine:
         cwd: the recorded working directory.
         environment: the environment of the recorded run, with its hash seed.
         interpreter_flags: such as `-O`, as recorded.
+        gpus: names of GPUs of which every worker gets one; none: they see those that the environment names.
     """
 
     def __init__(
-        self, scratch: Path, cwd: str, environment: Mapping[str, str], interpreter_flags: list[str]
+        self, scratch: Path, cwd: str, environment: Mapping[str, str], interpreter_flags: list[str], gpus: Sequence[str] = ()
     ) -> None:
         self._scratch = scratch
         self._cwd = cwd
         self._environment = dict(environment)
         self._flags = interpreter_flags
+        self._gpus: dict[str, list[subprocess.Popen[bytes]]] = {gpu: [] for gpu in gpus}
 
     def start(self, spec: Path, number: int) -> LocalWorker:
         """See `Engine`."""
@@ -78,15 +81,22 @@ class LocalEngine:
         root = str(Path(flor_trace.__file__).resolve().parent.parent)
         boot = _BOOT.format(root=root, spec=str(spec), fd=theirs.fileno(), parent=os.getpid())
         errors = self._scratch / f"worker-{number}.err"
+        gpu = self._free_gpu()
         with theirs, errors.open("wb") as stderr, (self._scratch / f"worker-{number}.out").open("wb") as stdout:
             process = subprocess.Popen(
                 [sys.executable, *self._flags, "-c", boot],
                 cwd=self._cwd,
-                env=self._environment,
+                env=self._environment if gpu is None else {**self._environment, DEVICE_VARIABLE: gpu},
                 stdin=subprocess.DEVNULL,
                 stdout=stdout,
                 stderr=stderr,
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
             )
+        if gpu is not None:
+            self._gpus[gpu].append(process)
         return LocalWorker(process, ours, errors)
+
+    def _free_gpu(self) -> str | None:
+        """The GPU with the fewest live workers."""
+        return min(self._gpus, key=lambda gpu: sum(p.poll() is None for p in self._gpus[gpu]), default=None)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CorruptRecord, HalfRestored
-from . import library
+from . import library, loghandlers
 from .graph import UNSET, Node
 from .scope import is_state
 
@@ -54,6 +54,7 @@ class Filler:
                 result.frames.append(values)
             else:
                 result.extra.update(values)
+        loghandlers.apply(result.extra, self.r.scope.user_modules)
         library.apply(self.r.target.library)
         return result
 

@@ -25,6 +25,7 @@ def capture() -> dict[str, Plain]:
         "cwd": _cwd(),
         "warnings": _filters(),
         "logging": _levels(),
+        "logging.disable": logging.root.manager.disable,
         "recursionlimit": sys.getrecursionlimit(),
     }
     decimal = sys.modules.get("decimal")
@@ -60,6 +61,8 @@ def apply(values: dict[str, Plain]) -> None:
     if "warnings" in values and values["warnings"] != _filters():
         _set_filters(values["warnings"])
     _set_levels(values.get("logging", {}))
+    if values.get("logging.disable", logging.root.manager.disable) != logging.root.manager.disable:
+        logging.disable(values["logging.disable"])
     if "recursionlimit" in values and values["recursionlimit"] != sys.getrecursionlimit():
         sys.setrecursionlimit(values["recursionlimit"])
     decimal = sys.modules.get("decimal")

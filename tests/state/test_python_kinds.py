@@ -192,3 +192,45 @@ def test_members_of_enums_keep_identity_and_attributes() -> None:
     w.v["x"] = re.I
     w.replay(before, after)
     assert w.v["x"] is re.I | re.M
+
+
+def decorated(function: Any) -> Any:
+    @functools.wraps(function)
+    def wrapper(*args: Any) -> Any:
+        """Of the wrapper."""
+        return function(*args)
+
+    return wrapper
+
+
+def test_a_wrapper_keeps_what_it_says_of_itself() -> None:
+    def first(x: int) -> int:
+        """One more."""
+        return x + 1
+
+    world = World(f=None)
+    entry = world.snap()
+    world.v["f"] = made = decorated(first)
+    made.note = "mine"
+    target = world.snap()
+    world.v["f"] = None
+    world.replay(entry, target)
+    again = world.v["f"]
+    assert again is not made and again(1) == 2 and again.note == "mine" and again.__wrapped__(2) == 3
+    for name in ("__name__", "__qualname__", "__doc__", "__module__"):
+        assert getattr(again, name) == getattr(made, name)
+        assert getattr(again.__wrapped__, name) == getattr(first, name)
+
+
+def test_a_function_renamed_in_place_gets_its_names_back() -> None:
+    world = World(f=lambda x: x)
+    function = world.v["f"]
+    entry = world.snap()
+    function.__name__, function.__qualname__, function.__doc__ = "square", "maths.square", "It is not."
+    target = world.snap()
+    assert world.compare(entry).verdict == "diverged"
+    world.replay(target, entry)
+    assert world.v["f"] is function
+    assert function.__name__ == "<lambda>" and function.__doc__ is None and function.__qualname__.endswith("<lambda>")
+    world.replay(entry, target)
+    assert (function.__name__, function.__qualname__, function.__doc__) == ("square", "maths.square", "It is not.")

@@ -43,9 +43,27 @@ def _emit_function(w: Walker, obj: types.FunctionType, token: int) -> Node:
     cells.extend([w.cell(cell) for cell in obj.__closure__ or ()])
     payload = (
         module if type(module) is str else None, code.co_qualname, obj.__name__, code.co_freevars,
-        (code.co_argcount, code.co_kwonlyargcount, code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]),
+        (code.co_argcount, code.co_kwonlyargcount, code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]), *_told(obj),
     )  # fmt: skip
     return ("function", None, payload, tuple(cells), w.attrs(obj, types.FunctionType))
+
+
+_HAS_DOC = 0x4000000  # a flag of code objects from 3.13 on; before, the first constant is the docstring if it is a string
+
+
+def _own(obj: types.FunctionType) -> tuple[str, str | None, Any]:
+    """The qualified name, docstring and module with which a function begins."""
+    code = obj.__code__
+    doc = code.co_consts[0] if code.co_consts and (sys.version_info < (3, 13) or code.co_flags & _HAS_DOC) else None
+    return code.co_qualname, doc if type(doc) is str else None, obj.__globals__.get("__name__")
+
+
+def _told(obj: types.FunctionType) -> tuple[tuple[Any, ...], ...]:
+    """The same, where it has been told otherwise (by `functools.wraps`)."""
+    told = (obj.__qualname__, obj.__doc__, obj.__module__)
+    if not all(type(part) is str or part is None for part in told):
+        return ()  # an object of the script's, which is not to be asked for equality
+    return () if told == _own(obj) else (told,)
 
 
 class FunctionKind(Kind):
@@ -65,7 +83,7 @@ class FunctionKind(Kind):
         return all_identical([mine[name] for name in common], [theirs[name] for name in common])
 
     def allocate(self, r: Restorer, token: int, node: Node) -> Any:
-        module, qualname, name, freevars, signature = node[2]
+        module, qualname, name, freevars, signature = node[2][:5]
         known = r.by_name(module, qualname, types.FunctionType)
         if known is not None and known.__code__.co_freevars == freevars == ():
             return known
@@ -76,6 +94,10 @@ class FunctionKind(Kind):
         return types.FunctionType(code, space, name, None, closure)
 
     def fill(self, r: Restorer, obj: Any, token: int, node: Node) -> None:
+        if obj.__name__ != node[2][2]:
+            obj.__name__ = node[2][2]
+        if _told(obj) != node[2][5:]:
+            obj.__qualname__, obj.__doc__, obj.__module__ = node[2][5] if node[2][5:] else _own(obj)
         for part, cell in ((_DEFAULTS, node[3][0]), (_KWDEFAULTS, node[3][1])):
             value = r.resolve(cell)
             if part.__get__(obj) is not value:

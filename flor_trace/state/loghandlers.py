@@ -1,0 +1,43 @@
+"""Which handlers hang on loggers that no variable need lead to: the root logger above all."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+_PREFIX = "logging:"  # of the names under which they are roots
+
+
+def capture(is_user: Callable[[str], bool]) -> dict[str, Any]:
+    """The handlers of the root logger and of each other that has any, by its name; a library's own loggers are the library's business."""
+    return {
+        _PREFIX + name: tuple(logger.handlers)
+        for name, logger in _loggers().items()
+        if not name or (logger.handlers and not _is_of_library(name, is_user))
+    }
+
+
+def apply(extra: Mapping[str, Any], is_user: Callable[[str], bool]) -> None:
+    """Set what `capture` returned, for all loggers, in place; nothing where it was not asked."""
+    if _PREFIX not in extra:
+        return
+    present = _loggers()
+    wanted = {name[len(_PREFIX) :]: handlers for name, handlers in extra.items() if name.startswith(_PREFIX)}
+    for name in wanted:
+        present.setdefault(name, logging.getLogger(name))
+    for name, logger in present.items():
+        handlers = list(wanted.get(name, ()))
+        if not _is_of_library(name, is_user) and list(map(id, logger.handlers)) != list(map(id, handlers)):
+            logger.handlers[:] = handlers
+
+
+def _loggers() -> dict[str, logging.Logger]:
+    known = list(logging.Logger.manager.loggerDict.items())
+    return {"": logging.root, **{name: logger for name, logger in known if isinstance(logger, logging.Logger)}}
+
+
+def _is_of_library(name: str, is_user: Callable[[str], bool]) -> bool:
+    package = name.partition(".")[0]
+    return package in sys.modules and not is_user(package)

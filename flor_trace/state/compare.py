@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import marshal
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -456,8 +456,34 @@ class _Comparer:
             else:
                 self._differ(link, "elements", self._show(self.recorded, cell), "not in the set")
         free = [c for c in others if c[0] in left]
-        for i, (p, q) in enumerate(zip(rest, free, strict=False)):
+        for i, (p, q) in enumerate(zip(rest, self._alike(rest, free), strict=False)):
             self.todo.append((p, q, (link, ("index", i))))
+
+    def _alike(self, refs: list[Cell], others: list[Cell]) -> list[Cell]:
+        """The others in such an order that as many as can be told by what they hold (weak references, tuples) stand in the same
+        places as the recorded ones that hold the same."""
+        by_profile: dict[Any, list[Cell]] = {}
+        for cell in reversed(others):
+            by_profile.setdefault(_profile(self.live.graph, cell, self.back), []).append(cell)
+        met = dict(zip(self.there, self.there, strict=True))
+        found: list[Cell | None] = []
+        for cell in refs:
+            same = by_profile.get(_profile(self.recorded, cell, met))
+            found.append(same.pop() if same else None)
+        taken = {cell[0] for cell in found if cell is not None}
+        left = iter([cell for cell in others if cell[0] not in taken])
+        return [cell for cell in (next(left, None) if cell is None else cell for cell in found) if cell is not None]
+
+
+def _profile(graph: Graph, cell: Cell, names: Mapping[int, int], depth: int = 3) -> Any:
+    """What can be said of a reference without asking further: the recorded token of what has been met, kind and parts of the rest."""
+    if not is_ref(cell):
+        return key_of(cell)
+    if cell[0] in names:
+        return names[cell[0]]
+    node = graph.nodes[cell[0]]
+    parts = tuple(_profile(graph, part, names, depth - 1) for part in node[3][:8]) if depth else ()
+    return (node[0], marshal.dumps(node[2], 2), len(node[3]), parts)
 
 
 _VIEW_PARTS = {

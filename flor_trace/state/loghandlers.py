@@ -1,4 +1,4 @@
-"""Which handlers hang on loggers that no variable need lead to: the root logger above all."""
+"""Which handlers and filters hang on loggers that no variable need lead to: the root logger above all."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ _PREFIX = "logging:"  # of the names under which they are roots
 
 
 def capture(is_user: Callable[[str], bool]) -> dict[str, Any]:
-    """The handlers of the root logger and of each other that has any, by its name; a library's own loggers are the library's business."""
+    """Handlers and filters of the root logger and of each other that has any, by its name; a library's own loggers are its business."""
     return {
-        _PREFIX + name: tuple(logger.handlers)
+        _PREFIX + name: (tuple(logger.handlers), tuple(logger.filters))
         for name, logger in _loggers().items()
-        if not name or (logger.handlers and not _is_of_library(name, is_user))
+        if not name or ((logger.handlers or logger.filters) and not _is_of_library(name, is_user))
     }
 
 
@@ -24,13 +24,19 @@ def apply(extra: Mapping[str, Any], is_user: Callable[[str], bool]) -> None:
     if _PREFIX not in extra:
         return
     present = _loggers()
-    wanted = {name[len(_PREFIX) :]: handlers for name, handlers in extra.items() if name.startswith(_PREFIX)}
+    wanted = {name[len(_PREFIX) :]: parts for name, parts in extra.items() if name.startswith(_PREFIX)}
     for name in wanted:
         present.setdefault(name, logging.getLogger(name))
     for name, logger in present.items():
-        handlers = list(wanted.get(name, ()))
-        if not _is_of_library(name, is_user) and list(map(id, logger.handlers)) != list(map(id, handlers)):
-            logger.handlers[:] = handlers
+        if not _is_of_library(name, is_user):
+            handlers, filters = wanted.get(name, ((), ()))
+            _put(logger.handlers, handlers)
+            _put(logger.filters, filters)
+
+
+def _put(present: list[Any], wanted: tuple[Any, ...]) -> None:
+    if list(map(id, present)) != list(map(id, wanted)):
+        present[:] = wanted
 
 
 def _loggers() -> dict[str, logging.Logger]:

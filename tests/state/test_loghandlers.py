@@ -30,6 +30,7 @@ def bare() -> Iterator[None]:
         root.handlers[:] = kept
         logging.disable(disabled)
         logging.getLogger("apart").handlers.clear()
+        logging.getLogger("apart").filters.clear()
 
 
 @bare()
@@ -41,15 +42,17 @@ def test_handlers_come_and_go() -> None:
     entry = world.snap()
     root.removeHandler(first)
     apart.addHandler(second)
+    apart.addFilter(logging.Filter("apart"))
     second.setFormatter(logging.Formatter("apart: %(message)s"))
     logging.disable(logging.DEBUG)
     target = world.snap()
     assert world.compare(entry).verdict == "diverged"
     world.replay(target, entry)
     assert [handler.stream for handler in root.handlers] == [world.v["text"]]  # type: ignore[attr-defined]
-    assert apart.handlers == [] and root.manager.disable == 0
+    assert apart.handlers == [] and apart.filters == [] and root.manager.disable == 0
     world.replay(entry, target)
     assert root.handlers == [] and root.manager.disable == logging.DEBUG
+    assert [part.name for part in apart.filters] == ["apart"]  # type: ignore[union-attr]
     apart.warning("seen")
     assert world.v["text"].getvalue() == "apart: seen\n"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import decimal
+import enum
 import functools
 import io
 import itertools
@@ -234,3 +235,77 @@ def test_a_function_renamed_in_place_gets_its_names_back() -> None:
     assert function.__name__ == "<lambda>" and function.__doc__ is None and function.__qualname__.endswith("<lambda>")
     world.replay(entry, target)
     assert (function.__name__, function.__qualname__, function.__doc__) == ("square", "maths.square", "It is not.")
+
+
+class Suit(enum.Enum):
+    HEARTS = 1
+    SPADES = 2
+
+    def __init__(self, number: int) -> None:
+        self.seen: list[int] = []
+
+    def note(self, x: int) -> None:
+        self.seen.append(x)
+
+
+class Rights(enum.Flag):
+    READ = 1
+    WRITE = 2
+
+
+def test_members_of_an_enumeration_keep_attributes_though_only_the_class_is_held() -> None:
+    world = World(Suit=Suit, Rights=Rights)
+    entry = world.snap()
+    Suit.HEARTS.note(3)
+    Rights.READ.by = "me"  # type: ignore[attr-defined]
+    combined = Rights.READ | Rights.WRITE
+    target = world.snap()
+    assert world.compare(entry).verdict == "diverged"
+    world.replay(target, entry)
+    assert (Suit.HEARTS.seen, hasattr(Rights.READ, "by")) == ([], False)
+    world.replay(entry, target)
+    assert (Suit.HEARTS.seen, Rights.READ.by) == ([3], "me")  # type: ignore[attr-defined]
+    assert Suit(1) is Suit.HEARTS and Rights(3) is combined
+
+
+def test_an_attribute_of_an_enumeration_comes_back() -> None:
+    world = World(Suit=Suit)
+    entry = world.snap()
+    Suit.trumps = [Suit.SPADES]  # type: ignore[attr-defined]
+    target = world.snap()
+    world.replay(target, entry)
+    assert not hasattr(Suit, "trumps")
+    world.replay(entry, target)
+    assert Suit.trumps == [Suit.SPADES]  # type: ignore[attr-defined]
+    del Suit.trumps  # type: ignore[attr-defined]
+
+
+class Key:
+    pass
+
+
+def test_sets_of_what_refers_to_objects_match_whatever_their_order() -> None:
+    world = World(keys=[Key() for _ in range(40)])
+    world.v.update(pairs={(key, 1) for key in world.v["keys"]}, alive=weakref.WeakSet(world.v["keys"]))
+    entry = world.snap()
+    world.v["keys"].append(Key())
+    world.v["alive"].add(world.v["keys"][-1])
+    world.v["pairs"].add((world.v["keys"][-1], 2))
+    target = world.snap()
+    made = world.v["keys"]
+    world.v.clear()
+    birth = world.snap()
+    world.replay(birth, target)
+    assert len(world.v["alive"]) == 41 and all(key in world.v["alive"] for key in world.v["keys"])
+    assert {(key, 1) for key in world.v["keys"][:40]} < world.v["pairs"] and world.v["keys"][0] is not made[0]
+    del made
+    world.replay(target, entry)
+    assert len(world.v["alive"]) == len(world.v["pairs"]) == 40
+
+
+def test_looking_at_a_weak_container_is_no_change() -> None:
+    world = World(key=Key())
+    world.v.update(by_key=weakref.WeakKeyDictionary({world.v["key"]: 1}), by_name=weakref.WeakValueDictionary(a=world.v["key"]))
+    before = world.snap()
+    assert len(list(world.v["by_key"].items())) == len(list(world.v["by_name"].values())) == 1
+    assert world.compare(before).verdict == "exact"

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ..graph import Cell, Node
 from ..layout import type_name
 from . import Handler, Kind, Registry
+from .objects import emit_object
 
 if TYPE_CHECKING:
     from ..restore import Restorer
@@ -66,6 +67,19 @@ def _emit_weakref(w: Walker, obj: Any, token: int) -> Node:
     )  # fmt: skip
 
 
+_GUARDED = ("weakref.WeakKeyDictionary", "weakref.WeakValueDictionary", "_weakrefset.WeakSet")
+
+
+def _emit_guarded(w: Walker, obj: Any, token: int) -> Node:
+    """A weak container. While it is iterated over it holds a guard in a set, and even when that is gone the set's table tells
+    that it was there: a hindsight statement that looks at the container would seem to have changed it."""
+    namespace = w.layout(type(obj)).instance_dict(obj)
+    guards = namespace.get("_iterating") if namespace is not None else None
+    if type(guards) is set and not guards:
+        guards.clear()
+    return emit_object(w, obj, token)
+
+
 _core: Any = random.Random.__mro__[1]
 
 
@@ -90,6 +104,8 @@ def register(reg: Registry) -> None:
         reg.add(cls, Handler(None, _pickled))
     reg.decoders["pickle"] = lambda cell: pickle.loads(cell[3])
     reg.add(weakref.ref, Handler(_emit_weakref), subclasses=True)
+    for name in _GUARDED:
+        reg.named[name] = Handler(_emit_guarded)
     reg.add(random.Random, Handler(_emit_random), subclasses=True)
     reg.kind(WeakRefKind())
     reg.kind(RandomKind())

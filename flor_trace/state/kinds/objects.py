@@ -82,10 +82,9 @@ def _class_atom(w: Walker, cls: type) -> Cell:
     return None if w.is_user(module) else w.by_name(cls, module, qualname)
 
 
-_WRAPPERS = (staticmethod, classmethod)
-_FIXED = (
-    types.GetSetDescriptorType, types.MemberDescriptorType, types.WrapperDescriptorType, types.MethodDescriptorType,
-    types.ClassMethodDescriptorType,
+_FIXED = frozenset(
+    map(id, (types.GetSetDescriptorType, types.MemberDescriptorType, types.WrapperDescriptorType, types.MethodDescriptorType,
+             types.ClassMethodDescriptorType))
 )  # fmt: skip
 
 
@@ -94,13 +93,15 @@ def _parts(cls: type, user: bool) -> tuple[list[Any], list[str], list[Any]]:
     names: list[str] = []
     values: list[Any] = []
     fixed: list[Any] = [*type.__dict__["__bases__"].__get__(cls)]
-    if not user or derives(type(cls), enum.EnumType):
+    if not user:
         return fixed, names, values
+    members = class_dict(cls).get("_member_map_", {}) if derives(type(cls), enum.EnumType) else {}
+    fixed.extend(members.values())  # these may have attributes of their own
     for name, value in list(class_dict(cls).items()):
         kind = type(value)
-        if kind in _FIXED or name == "_abc_impl":
+        if id(kind) in _FIXED or name == "_abc_impl" or name in members or (members and name[0] == name[-1] == "_" != name[1:2]):
             continue
-        if kind in _WRAPPERS:
+        if kind is staticmethod or kind is classmethod:
             fixed.append(value.__func__)
         elif kind is property:
             fixed.extend((value.fget, value.fset, value.fdel))

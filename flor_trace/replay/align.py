@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 
+from flor_trace.replay.annotations import without_annotations
 from flor_trace.replay.statements import Knowledge, blocks, is_compound, is_void
 
 _EQUAL = 1000.0
@@ -60,25 +61,33 @@ class Unit:
 
 
 class Units:
-    """Makes units; shared by both sources, so that equal code gets equal identifiers."""
+    """Makes units; shared by both sources, so that equal code gets equal identifiers.
 
-    def __init__(self) -> None:
+    Args:
+        annotations: whether type annotations are part of the meaning.
+    """
+
+    def __init__(self, annotations: bool = True) -> None:
+        self._annotations = annotations
         self._numbers: dict[Hashable, int] = {}
 
-    def of(self, statements: Sequence[ast.stmt]) -> list[Unit]:
-        """The units of a block, without those that do nothing."""
-        return [self._unit(node) for node in statements if not is_void(node)]
+    def of(self, statements: Sequence[ast.stmt], in_class: bool = False) -> list[Unit]:
+        """The units of a block, without those that do nothing; `in_class`: of a class's body."""
+        return [self._unit(node, in_class) for node in statements if not is_void(node)]
 
     def _number(self, thing: Hashable) -> int:
         return self._numbers.setdefault(thing, len(self._numbers))
 
-    def _unit(self, node: ast.stmt) -> Unit:
+    def _unit(self, node: ast.stmt, in_class: bool) -> Unit:
+        is_field = in_class and isinstance(node, ast.AnnAssign)
+        bare = node if self._annotations or is_field else without_annotations(node)
         if not is_compound(node):
-            number = self._number(ast.dump(node))
+            number = self._number(ast.dump(bare))
             return Unit(node, number, 0, number)
-        head, rest = _head(node)
+        head, rest = _head(bare)
         key, detail = self._number(head), self._number(rest)
-        children = {label: self.of(block) for label, block in blocks(node)}
+        inner = isinstance(node, ast.ClassDef) or (in_class and not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)))
+        children = {label: self.of(block, inner) for label, block in blocks(node)}
         full = self._number((key, detail, tuple((label, tuple(child.full for child in block)) for label, block in children.items())))
         return Unit(node, key, detail, full, children)
 
@@ -120,8 +129,41 @@ class Alignment:
 
 
 def align(recorded: list[Unit], present: list[Unit], known: Knowledge) -> Alignment:
-    """Match two blocks."""
-    pairs = sorted(_align(recorded, present, known), key=lambda pair: pair[1])
+    """Match two blocks. Where a statement and a log statement have changed places it is the log statement that was moved."""
+    found = _alignment(recorded, present, _align(recorded, present, known))
+    if not _has_moved(found, known):
+        return found
+    pairs = _firm_first(recorded, present, known)
+    firm = _alignment(recorded, present, pairs)
+    return found if _has_moved(firm, known) else firm
+
+
+def _has_moved(found: Alignment, known: Knowledge) -> bool:
+    """Whether something that does more than log is gone in one place and new in another."""
+    come = {unit.full for unit in found.inserted}
+    return any(unit.full in come and not known.only_logs(unit.node) for unit in found.removed)
+
+
+def _firm_first(recorded: list[Unit], present: list[Unit], known: Knowledge) -> list[tuple[int, int]]:
+    """Match what does more than log, and then the log statements between."""
+    firm_r = [i for i, unit in enumerate(recorded) if not known.only_logs(unit.node)]
+    firm_p = [j for j, unit in enumerate(present) if not known.only_logs(unit.node)]
+    firm = _align([recorded[i] for i in firm_r], [present[j] for j in firm_p], known)
+    pairs = [(firm_r[i], firm_p[j]) for i, j in sorted(firm)]
+    known_r, known_p = set(firm_r), set(firm_p)
+    i = j = 0
+    between: list[tuple[int, int]] = []
+    for stop_r, stop_p in [*pairs, (len(recorded), len(present))]:
+        logs_r = [n for n in range(i, stop_r) if n not in known_r]
+        logs_p = [n for n in range(j, stop_p) if n not in known_p]
+        found = _align([recorded[n] for n in logs_r], [present[n] for n in logs_p], known)
+        between += [(logs_r[a], logs_p[b]) for a, b in found]
+        i, j = stop_r + 1, stop_p + 1
+    return pairs + between
+
+
+def _alignment(recorded: list[Unit], present: list[Unit], unsorted: list[tuple[int, int]]) -> Alignment:
+    pairs = sorted(unsorted, key=lambda pair: pair[1])
     old, new = {i for i, _ in pairs}, {j for _, j in pairs}
     return Alignment(
         [(recorded[i], present[j]) for i, j in pairs],

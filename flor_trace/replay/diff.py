@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from flor_trace.errors import SourceChanged, UsageError
+from flor_trace.replay.annotations import may_be_read
 from flor_trace.replay.carry import CALLER, Flow
 from flor_trace.replay.loopnames import source_names
 from flor_trace.replay.match import Change, Matcher, RemovedLog
@@ -87,7 +88,10 @@ class SourceDiff:
         return not (self.hindsight or self.changes or self.removed_logs)
 
 
-def diff(recorded: bytes, present: bytes, module: str, *, own_functions: frozenset[str] = frozenset()) -> SourceDiff:
+def diff(
+    recorded: bytes, present: bytes, module: str, *, own_functions: frozenset[str] = frozenset(),
+    own_modules: frozenset[str] = frozenset(), annotations_read: bool = False,
+) -> SourceDiff:  # fmt: skip
     """Compare a module's recorded source with today's.
 
     Args:
@@ -96,12 +100,16 @@ def diff(recorded: bytes, present: bytes, module: str, *, own_functions: frozens
         module: the module's name, the first part of the names of its loops.
         own_functions: names of functions defined in other recorded modules; a method of such a name is not taken for
             a logger's.
+        own_modules: names of the program's modules; imports of them do not change places.
+        annotations_read: whether another recorded module may read type annotations, so that they are part of the meaning.
 
     Raises:
         SourceChanged: today's source is not valid Python.
     """
     with deep_recursion():
-        return _unchanged(recorded, module) if recorded == present else _diff(recorded, present, module, own_functions)
+        if recorded == present:
+            return _unchanged(recorded, module)
+        return _diff(recorded, present, module, own_functions, own_modules, annotations_read)
 
 
 def _unchanged(source: bytes, module: str) -> SourceDiff:
@@ -119,13 +127,16 @@ def _unchanged(source: bytes, module: str) -> SourceDiff:
     return SourceDiff(module, [], [], [], loops, functions, lines, {})
 
 
-def _diff(recorded: bytes, present: bytes, module: str, own_functions: frozenset[str]) -> SourceDiff:
+def _diff(
+    recorded: bytes, present: bytes, module: str, own_functions: frozenset[str], own_modules: frozenset[str], annotations_read: bool
+) -> SourceDiff:
     old_tree, names_tree = _parse(recorded, module, "recorded"), _parse(recorded, module, "recorded")
     new_tree = _parse(present, module, "present")
     names = source_names(names_tree, module)
     old_text, new_text = SourceText(recorded), SourceText(present)
     known = knowledge(old_tree, own_functions)
-    matcher = Matcher(known, names, old_text, new_text)
+    annotations = annotations_read or may_be_read(old_text, new_text)
+    matcher = Matcher(known, names, old_text, new_text, own_modules, annotations)
     matcher.module(old_tree, new_tree)
     marks = _number(matcher, new_tree)
     changes = list(matcher.changes)
@@ -223,12 +234,16 @@ def diff_run(recorded: Mapping[str, tuple[str, bytes]], present: Callable[[str],
     """
     with deep_recursion():
         everywhere = _own_functions(recorded)
+    roots = frozenset(name.partition(".")[0] for name in recorded)
+    annotations_read = may_be_read(*(SourceText(source) for _, source in recorded.values()))
     modules: dict[str, SourceDiff] = {}
     for name, (path, source) in recorded.items():
         today = present(path)
         if today is None:
             raise UsageError(f"script moved: {path} was recorded but is not there now")
-        modules[name] = diff(source, today, name, own_functions=everywhere)
+        modules[name] = diff(
+            source, today, name, own_functions=everywhere, own_modules=roots, annotations_read=annotations_read
+        )
     return RunDiff(modules, {name: path for name, (path, _) in recorded.items()})
 
 

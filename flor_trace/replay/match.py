@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from flor_trace.replay.align import Unit, Units, align, same_callee
 from flor_trace.replay.carry import HARMLESS_DECORATORS, is_immutable
+from flor_trace.replay.imports import sorted_imports
 from flor_trace.replay.loopnames import SourceNames
 from flor_trace.replay.names import bound_by
 from flor_trace.replay.source import SourceText
@@ -44,10 +45,16 @@ class Matcher:
         names: recorded names of loops and functions.
         recorded: the recorded text.
         present: today's text.
+        own_modules: the names of the program's modules.
+        annotations: whether anything in the program may read type annotations.
     """
 
-    def __init__(self, known: Knowledge, names: SourceNames, recorded: SourceText, present: SourceText) -> None:
+    def __init__(
+        self, known: Knowledge, names: SourceNames, recorded: SourceText, present: SourceText,
+        own_modules: frozenset[str] = frozenset(), annotations: bool = True,
+    ) -> None:  # fmt: skip
         self._known, self._names = known, names
+        self._own_modules, self._annotations = own_modules, annotations
         self.recorded, self.present = recorded, present
         self._shared: dict[ast.AST, tuple[str, ...]] = {}
         self._docstrings_matter = recorded.mentions("__doc__") or present.mentions("__doc__")
@@ -61,9 +68,9 @@ class Matcher:
 
     def module(self, recorded: ast.Module, present: ast.Module) -> None:
         """Match two whole modules."""
-        units = Units()
+        units = Units(self._annotations)
         self._docstrings(recorded, present, 1)
-        self._block(units.of(recorded.body), units.of(present.body))
+        self._block(*sorted_imports(units.of(recorded.body), units.of(present.body), self._own_modules))
 
     def shared_calls(self, node: ast.AST) -> tuple[str, ...]:
         """The calls that an edited log statement has in common with its recorded version."""

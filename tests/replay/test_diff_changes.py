@@ -166,7 +166,6 @@ def test_a_new_global_for_new_names_is_hindsight() -> None:
         ("            pass\n", "            pass\n        except KeyError:\n            pass\n", "clauses"),
         ("            pass\n", "            raise\n", "`raise`"),
         ("it = iter(range(9))\nlimit = 3\n", "limit = 3\nit = iter(range(9))\n", "moved"),
-        ("import sys\nimport logging\n", "import logging\nimport sys\n", "moved"),
         ("        if loss > best:\n            best = loss\n", "        best = loss\n", "moved out of their `if`"),
         ("        print(next(it))\n", "", "`next(it)`"),
         ("print(next(it))", "print(1)", "`next(it)`"),

@@ -127,7 +127,7 @@ def test_a_removed_statement_is_never_missed(name: str, seed: int) -> None:
 
 
 def test_few_pairs_of_statements_are_compared_closely(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Comparing how much two statements look alike is what costs: a table over all pairs would be 1,700 × 1,700."""
+    """Comparing how much two statements look alike is what costs: a table over all pairs would be 1,700 by 1,700."""
     compared = Counter[str]()
     likeness = align.likeness
 

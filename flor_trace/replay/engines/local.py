@@ -13,6 +13,7 @@ from pathlib import Path
 
 import flor_trace
 from flor_trace.replay.cores import DEVICE_VARIABLE
+from flor_trace.replay.engines import WORKER
 
 # Before anything is imported the working directory leaves the path: it may hold the user's own `copy.py` or `json.py`.
 _BOOT = """\
@@ -21,7 +22,7 @@ if sys.flags.safe_path: sys.path.insert(0, {root!r})
 else: sys.path[0] = {root!r}
 from flor_trace.replay.engines.orphans import die_with
 die_with({parent})
-from flor_trace.replay.worker import main
+from {entry} import main
 if sys.flags.safe_path: del sys.path[0]
 main({spec!r}, {fd})
 """
@@ -48,7 +49,9 @@ class LocalWorker:
 
     def errors(self) -> str:
         """See `WorkerHandle`."""
-        return self._errors.read_text(errors="replace")[-2000:]
+        with self._errors.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 8000))
+            return file.read().decode(errors="replace")[-2000:]
 
     def _kill_group(self) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -64,11 +67,14 @@ class LocalEngine:
         environment: the environment of the recorded run, with its hash seed.
         interpreter_flags: such as `-O`, as recorded.
         gpus: names of GPUs of which every worker gets one; none: they see those that the environment names.
+        entry: the module whose `main(spec, descriptor)` a worker runs.
     """
 
     def __init__(
-        self, scratch: Path, cwd: str, environment: Mapping[str, str], interpreter_flags: list[str], gpus: Sequence[str] = ()
-    ) -> None:
+        self, scratch: Path, cwd: str, environment: Mapping[str, str], interpreter_flags: list[str], gpus: Sequence[str] = (),
+        entry: str = WORKER,
+    ) -> None:  # fmt: skip
+        self._entry = entry
         self._scratch = scratch
         self._cwd = cwd
         self._environment = dict(environment)
@@ -79,7 +85,7 @@ class LocalEngine:
         """See `Engine`."""
         ours, theirs = socket.socketpair()
         root = str(Path(flor_trace.__file__).resolve().parent.parent)
-        boot = _BOOT.format(root=root, spec=str(spec), fd=theirs.fileno(), parent=os.getpid())
+        boot = _BOOT.format(root=root, entry=self._entry, spec=str(spec), fd=theirs.fileno(), parent=os.getpid())
         errors = self._scratch / f"worker-{number}.err"
         gpu = self._free_gpu()
         with theirs, errors.open("wb") as stderr, (self._scratch / f"worker-{number}.out").open("wb") as stdout:

@@ -28,7 +28,7 @@ def wait_until_gone(pid: int) -> bool:
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
 def test_a_worker_dies_with_the_process_that_started_it(end: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # A worker that never talks to anybody.
-    boot = local._BOOT[: local._BOOT.index("from flor_trace.replay.worker")] + "import time\nopen({spec!r}, 'w').close()\ntime.sleep(60)\n"
+    boot = local._BOOT[: local._BOOT.index("from {entry}")] + "import time\nopen({spec!r}, 'w').close()\ntime.sleep(60)\n"
     monkeypatch.setattr(local, "_BOOT", boot)
     spec = tmp_path / "started"
     told, tell = socket.socketpair()

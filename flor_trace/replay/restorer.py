@@ -63,6 +63,7 @@ class Restorer:
         install_files: makes the replay's view of files that of a snapshot.
         hindsight_names: by module and by (module, qualified function): the names that only hindsight statements bind.
         edited: the modules whose log statements differ from the recorded.
+        attributes: what only hindsight statements give to objects (see `state.scope.Ignore`).
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Restorer:
         install_files: Callable[[Mapping[str, Any]], None],
         hindsight_names: Mapping[tuple[str, str], set[str]],
         edited: set[str],
+        attributes: frozenset[str] = frozenset(),
     ) -> None:
         self.runtime = runtime
         self.sources = sources
@@ -83,6 +85,7 @@ class Restorer:
         self._install_files = install_files
         self._names = hindsight_names
         self._edited = edited
+        self._attributes = attributes
         self._scope = Scope(runtime.user_modules.__contains__)
         self._tokens = TokenTable()
         self._matching: dict[Any, object] | None = None
@@ -225,7 +228,7 @@ class Restorer:
 
     def _ignore(self, frames: list[LiveFrame]) -> Ignore:
         modules = {module: names for (module, function), names in self._names.items() if function == "<module>"}
-        return Ignore(modules, {live.name: self._frame_names(live) for live in frames}, self._edited)
+        return Ignore(modules, {live.name: self._frame_names(live) for live in frames}, self._edited, self._attributes)
 
     def _frame_names(self, live: LiveFrame) -> set[str]:
         module = live.frame.f_globals.get("__name__", "")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -80,6 +81,7 @@ class Worker:
         restorer = self._restorer = Restorer(
             self._runtime, self._run.blob, self._run.blob_into, self._sources, self._install_files, hindsight_names(self._diff),
             {module for module, each in self._diff.modules.items() if not each.identical},
+            hindsight_attributes(self._diff, [self._run.source(e["source"]) for e in self._run.events("module")]),
         )
         self._session = ReplaySession(
             self._runtime,
@@ -236,6 +238,15 @@ def hindsight_names(diff: RunDiff) -> dict[tuple[str, str], set[str]]:
         own = {name for name in statement.binds - statement.rebinds if "." not in name}
         found.setdefault((module, statement.qualname), set()).update(own)
     return found
+
+
+def hindsight_attributes(diff: RunDiff, sources: Iterable[bytes]) -> frozenset[str]:
+    """The attributes that hindsight statements give to objects, and that no recorded source names: no recorded code can have made them."""
+    names = {name.rpartition(".")[2] for _, statement in diff.hindsight for name in statement.binds - statement.rebinds if "." in name}
+    if names:
+        for source in sources:
+            names.difference_update(re.findall(r"\w+", source.decode("utf-8", "replace")))
+    return frozenset(names)
 
 
 def _restore_environment(recorded: Mapping[str, str]) -> None:

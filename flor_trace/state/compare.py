@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import marshal
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -362,6 +362,8 @@ class _Comparer:
             self.todo.append((x[3][0], y[3][0], (link, ("attr", "default_factory"))))
             first = 1
         a, b = x[3][first:], y[3][first:]
+        if self.ignore.attributes and link[1] == _INSTANCE:
+            b = _without(b, self.ignore.attributes.difference(cell for cell in a[::2] if type(cell) is str))
         clock = bool(x[2]) and x[2][0] == "volatile"
         if len(a) == len(b) and all(map(self._same_key, a[::2], b[::2])):
             for i in range(0, len(a), 2):
@@ -504,3 +506,12 @@ def _same_closure(x: Node, y: Node) -> tuple[Node, Node]:
         return (node[0], node[1], payload, (*node[3][:3], *(cell for _, cell in kept)), node[4])
 
     return restricted(x), restricted(y)
+
+
+_INSTANCE = ("dict", None)  # the step from an object to its `__dict__`
+
+
+def _without(cells: tuple[Cell, ...], names: Set[str]) -> tuple[Cell, ...]:
+    """The keys and values of a dict, in turns, without some keys."""
+    pairs = zip(cells[::2], cells[1::2], strict=True)
+    return tuple(cell for key, value in pairs if not (type(key) is str and key in names) for cell in (key, value))

@@ -36,6 +36,7 @@ class Filler:
         for region, buffer in self.r.writes:
             self.r.write_region(region, buffer)
         nodes = self.r.target.nodes
+        own = self._hindsight_attributes()
         later = []
         for token, node in nodes.items():
             kind = self.r.kind(node)
@@ -54,9 +55,23 @@ class Filler:
                 result.frames.append(values)
             else:
                 result.extra.update(values)
+        for space, values in own:
+            for name, value in values.items():
+                dict.setdefault(space, name, value)
         loghandlers.apply(result.extra, self.r.scope.user_modules)
         library.apply(self.r.target.library)
         return result
+
+    def _hindsight_attributes(self) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+        """What hindsight statements gave to objects: it is theirs, and stays. With each the namespace that it is in."""
+        found = []
+        if self.r.ignore.attributes:
+            for token, node in self.r.target.nodes.items():
+                obj = self.r.built[token]
+                space = None if node[4] is None or node[4][0] is None else self.r.layout(type(obj)).instance_dict(obj)
+                if space and (values := {name: space[name] for name in self.r.ignore.attributes if name in space}):
+                    found.append((space, values))
+        return found
 
     def fill(self, token: int) -> None:
         """Give one object its content, once."""

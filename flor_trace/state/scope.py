@@ -59,6 +59,8 @@ class Ignore:
     frames: dict[str, set[str]] = field(default_factory=dict)
     # Modules whose log statements differ from the recorded: these may make a function close over more or fewer variables.
     edited: set[str] = field(default_factory=set)
+    # Attributes that only hindsight statements give to objects, by names that do not occur in the recorded sources.
+    attributes: frozenset[str] = frozenset()
 
     def names(self, section: str, root: str) -> set[str]:
         """The names to pass over in one root."""

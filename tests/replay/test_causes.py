@@ -140,6 +140,31 @@ def test_a_hindsight_statement_is_guilty_or_innocent(tmp_path: Path) -> None:
     assert "getrandom" in said and "not the hindsight statements" in said
 
 
+KEEPER = """\
+class Trainer:
+    pass
+trainer = Trainer()
+trainer.total = 0
+for epoch in range(3):
+    for step in range(2):
+        trainer.total += step
+    for batch in range(2):
+        trainer.seen = batch
+    print("epoch", epoch)
+"""
+
+
+def test_an_attribute_that_only_hindsight_statements_have_is_theirs(tmp_path: Path) -> None:
+    folder = Folder(tmp_path, KEEPER)
+    counting = KEEPER.replace("trainer.total = 0", "trainer.totals = []\ntrainer.total = 0")
+    counting = counting.replace("    print(", "    trainer.totals.append(trainer.total)\n    print('@@', trainer.totals)\n    print(")
+    folder.script.write_text(counting)
+    done = folder.flor("replay", "--workers", "2")
+    assert (done.stdout, done.returncode) == ("@@ [1]\n@@ [1, 2]\n@@ [1, 2, 3]\n", 0), done.stderr
+    folder.script.write_text(KEEPER.replace("    print(", "    trainer.seen = 7\n    print("))
+    assert "trainer.seen" in folder.diverged()
+
+
 def test_operations_that_add_in_any_order() -> None:
     torch = pytest.importorskip("torch")
     big, index = torch.ones(40_000), (torch.zeros(40_000, dtype=torch.long),)

@@ -532,3 +532,21 @@ def test_opaque_objects_are_listed_with_their_paths() -> None:
     graph = w.snap()
     assert graph.opaque == [("user_script.state.packer", "zlib.Compress")]
     assert Graph.decode(graph.encode()[0]).opaque == graph.opaque
+
+
+def test_attributes_of_hindsight_statements_are_passed_over_and_stay() -> None:
+    class Trainer:
+        def __init__(self) -> None:
+            self.total = 1
+
+    w = World(trainer=Trainer())
+    entry = w.snap()
+    w.v["trainer"].total = 2
+    target = w.snap()
+    w.v["trainer"].total, w.v["trainer"].norms = 1, [5]
+    assert w.compare(entry).verdict == "diverged"
+    ignore = Ignore(attributes=frozenset(["norms", "total"]))
+    w.replay(entry, target, ignore)
+    assert vars(w.v["trainer"]) == {"total": 2, "norms": [5]}
+    w.v["trainer"].total = 3
+    assert "trainer.total" in w.compare(target, ignore).differences[0].path

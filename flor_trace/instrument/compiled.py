@@ -54,3 +54,11 @@ def _see_to_tracer() -> None:
         return plain_load_const(self, instruction)
 
     tracer._load_const = load_const
+    skip_our_frames()
+
+
+def skip_our_frames() -> None:
+    """What of ours runs while compiled code does (an audit hook, say) is no code of the script's to be compiled."""
+    from torch._dynamo import trace_rules
+
+    trace_rules.add(__name__.partition(".")[0])

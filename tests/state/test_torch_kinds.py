@@ -319,3 +319,26 @@ def test_one_tensor_with_and_without_gradient_of_another_type(backwards: bool) -
     w.replay(entry, target)
     assert w.v["x"] is x
     assert repr((x.tolist(), x.grad, x.requires_grad)) == repr(expected)
+
+
+def test_parameters_that_change_within_autocast_are_refused() -> None:
+    net = torch.nn.Linear(2, 2)
+    torch.nn.init.zeros_(net.weight)
+    w = World(net=net, x=some(0, 3, 2), count=0)
+    with torch.autocast("cpu"):
+        entry = w.snap()
+        w.v["count"] = 1
+        counted = w.snap()
+        with torch.no_grad():
+            net.weight.add_(1)
+        trained = w.snap()
+        with torch.no_grad():
+            net.weight.sub_(1)
+        w.v["count"] = 0
+        with pytest.raises(NotRestorable, match=r"net\.weight: it changes within a block of autocast"):
+            w.replay(entry, trained)
+        w.replay(entry, counted)
+        assert w.v["count"] == 1
+        w.v["count"] = 0
+    w.replay(entry, trained)
+    assert w.v["count"] == 1

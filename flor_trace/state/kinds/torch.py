@@ -20,6 +20,7 @@ from .torch_core import (
     grad_fn_of,
     hooks_of,
     is_inference,
+    keeps_casts,
     layout_of,
     needs_grad,
     of_class,
@@ -165,6 +166,13 @@ class TensorKind(Kind):
                         made.retain_grad()
                 return made
             return of_class(cls, view_of(r, node), payload[4])
+
+    def check(self, r: Restorer, obj: Any, token: int, node: Node) -> None:
+        if not node[2][4] or node[2][6] is not None or not keeps_casts():
+            return
+        home = node[3][0]
+        if id(obj) in r.fresh or not (home is None or r.unchanged(home[0])):
+            raise NotRestorable(r.path(token), "it changes within a block of autocast, which keeps a copy of it from before")
 
     def fill(self, r: Restorer, obj: Any, token: int, node: Node) -> None:
         payload = node[2]

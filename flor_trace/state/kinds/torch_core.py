@@ -59,6 +59,14 @@ def unwarned() -> Iterator[None]:
         yield
 
 
+def keeps_casts() -> bool:
+    """Whether a block of `torch.autocast` is active. Until it is left, what it has cast of a parameter once is used again, however
+    the parameter changes, and cannot be seen."""
+    depth = torch.autocast_increment_nesting()
+    torch.autocast_decrement_nesting()
+    return depth > 1 and torch.is_autocast_cache_enabled()
+
+
 def grad_fn_name(obj: Any) -> str | None:
     """The name that a tensor's repr shows for its grad_fn."""
     fn = grad_fn_of(obj)

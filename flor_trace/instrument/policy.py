@@ -10,6 +10,8 @@ import sys
 from collections.abc import Iterable
 
 _INSTALLED_FOLDERS = frozenset({"site-packages", "dist-packages"})
+_WITH_CLOCKS = frozenset({"gymnasium.wrappers.common", "gymnasium.wrappers.vector.common"})
+"""Modules of libraries that keep what a clock said in objects of the script's, so that it has to be recorded."""
 _COMPILED_HINTS = (b"torch.compile", b".compile(", b"torch.jit", b"torch.fx", b"torch.export")
 
 
@@ -25,6 +27,8 @@ class Policy:
 
     def instruments(self, module: str, filename: str) -> bool:
         """Whether the module `module` found at `filename` is to be instrumented."""
+        if module in _WITH_CLOCKS:
+            return True
         if self.extra and (module in self.extra or module.startswith(self._dotted)):
             return True
         path = os.path.abspath(filename)

@@ -105,6 +105,9 @@ def test_user_code_is_what_is_not_installed(tmp_path: Path) -> None:
     assert not policy.instruments("pytest", pytest.__file__)
     assert not policy.instruments("flor_trace", flor_trace.__file__)
     assert not policy.instruments("x", str(tmp_path / "venv/lib/python3.11/site-packages/x.py"))
+    wrappers = tmp_path / "venv/lib/python3.11/site-packages/gymnasium/wrappers"
+    assert policy.instruments("gymnasium.wrappers.common", str(wrappers / "common.py"))  # it keeps the clock in environments
+    assert not policy.instruments("gymnasium.wrappers.rendering", str(wrappers / "rendering.py"))
     assert not policy.instruments("x", os.path.join(sys.prefix, "lib", "x.py"))
     assert policy.instruments("json.decoder", os.path.join(os.path.dirname(os.__file__), "json", "decoder.py"))
     assert not policy.instruments("jsonx", os.path.join(os.path.dirname(os.__file__), "jsonx.py"))

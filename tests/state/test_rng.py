@@ -11,6 +11,7 @@ import numpy as np
 import numpy.random
 import pytest
 import torch
+from state.world import World
 
 from flor_trace.state import rng
 from flor_trace.state.rngmemory import NumpyState, PythonState
@@ -78,3 +79,16 @@ def test_memory_is_where_it_is_thought_to_be_and_quick() -> None:
     keeper = rng.Keeper()
     seconds = min(timeit.repeat(lambda: keeper.apply(keeper.capture()), number=200, repeat=20)) / 200
     assert seconds < 60e-6  # 10 µs on an idle machine
+
+
+def test_random_numbers_of_a_library_that_only_a_hindsight_statement_imported() -> None:
+    world = World(x=1)
+    recorded = world.snap()
+    assert "numpy" in recorded.library["rng"]
+    del recorded.library["rng"]["numpy"]
+    assert world.compare(recorded).verdict == "exact"
+    state = numpy.random.get_state()
+    full = world.snap()
+    numpy.random.rand()
+    assert world.compare(full).verdict == "diverged"
+    numpy.random.set_state(state)

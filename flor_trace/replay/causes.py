@@ -52,6 +52,14 @@ class Divergence:
 
 def find_causes(divergence: Divergence, say: Callable[[str], None]) -> list[str]:
     """The likely causes, likeliest first, each as a sentence without its stop; `say` tells the user what is being done."""
+    found = _find_causes(divergence, say)
+    damage = next((damage for damage in divergence.run.damage if not damage.cut), None)
+    if damage is not None:
+        found.append(f"perhaps the damage in {damage.file}: `flor_trace verify {divergence.run.id}` tells all of it")
+    return found
+
+
+def _find_causes(divergence: Divergence, say: Callable[[str], None]) -> list[str]:
     known = known_causes(divergence)
     if known:
         return known

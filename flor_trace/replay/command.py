@@ -77,7 +77,7 @@ def _replay(run: Run, options: ReplayOptions) -> int:
     if options.dry_run:
         print(json.dumps(plan.as_json(), indent=1) if options.json else describe_plan(plan, history, diff))
         return EXACT_STATUS
-    for note in plan.notes:
+    for note in [*plan.notes, *damages(run)]:
         _say(note)
     changed = changed_inputs(run)
     for change in shortened(changed):
@@ -89,6 +89,16 @@ def changed_inputs(run: Run) -> list[str]:
     """The data files that are not what the run read, each as a clause."""
     touched = {path for event in run.events("files_before") for path in event["files"]}
     return inputs.changes([event["files"] for event in run.events("inputs")], touched)
+
+
+def damages(run: Run) -> list[str]:
+    """What of the recording has turned out to be damaged, as one clause at most."""
+    found = [damage for damage in run.damage if not damage.cut]
+    if not found:
+        return []
+    more = f" and {len(found) - 1} more places" if len(found) > 1 else ""
+    return [f"the recording is damaged in {found[0].file} at byte {found[0].offset} ({found[0].reason}){more}: snapshots that need it are "
+            f"not used, and `flor_trace verify {run.id}` tells all"]  # fmt: skip
 
 
 def shortened(texts: list[str], most: int = 5) -> list[str]:

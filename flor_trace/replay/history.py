@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -19,6 +20,9 @@ class RecordedRun(Protocol):
 
     def snapshots(self) -> Iterable[Mapping[str, Any]]:
         """The committed snapshots whose blobs are all intact."""
+
+    def outputs(self, first: int = 0, last: int | None = None) -> Iterator[Mapping[str, Any]]:
+        """The output records number `first` to `last` - 1."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,7 @@ class History:
     status: int | None = None
     last: Boundary | None = None
     _heads: dict[ActivationKey, list[int]] = field(default_factory=dict)
+    _behind: dict[ActivationKey, int] = field(default_factory=dict)
     _children: dict[ActivationKey | None, list[RecordedActivation]] = field(default_factory=dict)
 
     @classmethod
@@ -113,8 +118,11 @@ class History:
         history.demoted = {event["loop"] for event in run.events("demoted")}
         for event in run.events("end"):
             history.status = event["status"]
-        for heads in history._heads.values():
+        for key, heads in history._heads.items():
             heads.sort()
+            ended = history.activations.get(key)
+            if ended is not None and ended.exit in ("exhausted", "break") and Boundary(*key, EXIT) not in history.snapshots:
+                history._behind[key] = ended.outputs + count_within(key, run.outputs(ended.outputs))
         if history.status is None:
             records = list(run.snapshots())
             history._add_unfinished(records)
@@ -134,6 +142,11 @@ class History:
             for siblings in self._children.values():
                 siblings.sort(key=lambda a: a.started)
         return self._children.get(parent, [])
+
+    def outputs_behind(self, key: ActivationKey) -> int | None:
+        """How many output records there were when an activation had come to its exit; None if it never did."""
+        ref = self.snapshots.get(Boundary(*key, EXIT))
+        return self._behind.get(key) if ref is None else ref.outputs
 
     def skippable(self, key: ActivationKey) -> bool:
         """Whether the snapshots needed to skip an activation exist."""
@@ -172,3 +185,9 @@ def _snapshot(record: Mapping[str, Any]) -> SnapshotRef:
         files=meta["files"],
         objects=record.get("objects", 0),
     )
+
+
+def count_within(key: ActivationKey, outputs: Iterable[Mapping[str, Any]]) -> int:
+    """How many of the output records, which begin with those behind the activation's entry, were written before it was left."""
+    within = itertools.takewhile(lambda record: any(tuple(place[:2]) == key for place in record["at"]), outputs)
+    return sum(1 for _ in within)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
+
+from flor_trace.replay.history import count_within
 
 KEYBOARD_INTERRUPT = "KeyboardInterrupt"
 
@@ -22,8 +23,7 @@ class Interruption(NamedTuple):
         Args:
             behind: the output records from number `outputs` on.
         """
-        within = itertools.takewhile(lambda record: any(tuple(place[:2]) == self[:2] for place in record["at"]), behind)
-        return self.outputs + sum(1 for _ in within)
+        return self.outputs + count_within((self.loop, self.entry), behind)
 
 
 def as_far_as(recorded: Iterable[str], replayed: Iterable[str]) -> Iterator[str]:

@@ -235,11 +235,11 @@ def _units(
     ended = history.snapshots[history.last].outputs if history.last else None
     units = [Unit(0, PROLOGUE, outputs=(0, first.outputs if first else ended))]
     for number, activation in enumerate(partitions):
-        exit_ref = history.snapshots.get(Boundary(*activation.key, EXIT))
+        behind = history.outputs_behind(activation.key)
         units.extend(_segments(history, activation, number, len(units), workers, skips, asked(activation)))
         following = partitions[number + 1] if number + 1 < len(partitions) else None
         if activation.exit in ("exhausted", "break"):
-            outputs = (exit_ref.outputs if exit_ref else -1, following.outputs if following else ended)
+            outputs = (-1 if behind is None else behind, following.outputs if following else ended)
             seconds = _seconds_after(history, activation, following, skips)
             units.append(Unit(len(units), AFTER, number, outputs=outputs, seconds=seconds))
     return units
@@ -252,8 +252,7 @@ def _segments(
     key = activation.key
     total = activation.seconds - sum(skips.saved(child) for child in history.children(key))
     every = cuts(history, activation, skips.seconds_of)
-    exit_ref = history.snapshots.get(Boundary(*key, EXIT))
-    last_outputs = exit_ref.outputs if exit_ref else None
+    last_outputs = history.outputs_behind(key)
     parts = [cuts_within(every, stretch, history, total) for stretch in asked]
     wanted = sum((end.at if end else total) - within[0].at for within, end in parts)
     units: list[Unit] = []

@@ -13,6 +13,7 @@ import pytest
 from flor_trace.replay.causes import suspected
 from flor_trace.runtime import inputs
 from flor_trace.runtime.nondeterminism import why_nondeterministic
+from flor_trace.store.reader import Run
 
 ROOT = Path(__file__).resolve().parents[2]
 ENTROPY = """\
@@ -163,6 +164,30 @@ def test_an_attribute_that_only_hindsight_statements_have_is_theirs(tmp_path: Pa
     assert (done.stdout, done.returncode) == ("@@ [1]\n@@ [1, 2]\n@@ [1, 2, 3]\n", 0), done.stderr
     folder.script.write_text(KEEPER.replace("    print(", "    trainer.seen = 7\n    print("))
     assert "trainer.seen" in folder.diverged()
+
+
+FILES = """\
+from pathlib import Path
+for epoch in range(3):
+    for step in range(2):
+        Path("best.txt").write_text("x" * 5000 + str(epoch))
+    print("epoch", epoch)
+print("best", Path("best.txt").read_text()[-1])
+"""
+
+
+def test_damage_to_a_files_content_is_told_and_is_no_divergence(tmp_path: Path) -> None:
+    folder = Folder(tmp_path, FILES)
+    run = Run(str(next((tmp_path / ".flor" / "runs").iterdir())))
+    (last,) = {part[0] for state in list(run.snapshots())[-1]["meta"]["files"].values() for part in state[3]}
+    _, _, offset, _, stored, _ = run.index[last]
+    pack = tmp_path / ".flor" / "runs" / run.id / "packs" / "0000.pack"
+    content = bytearray(pack.read_bytes())
+    content[offset + stored // 2] ^= 1
+    pack.write_bytes(content)
+    done = folder.flor("replay", "--workers", "1")
+    assert done.returncode == 0 and "replay exact" in done.stderr, done.stderr
+    assert "the recording is damaged in packs/0000.pack" in done.stderr and f"flor_trace verify {run.id}" in done.stderr
 
 
 def test_operations_that_add_in_any_order() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -55,6 +55,9 @@ class FakeRun:
 
     def events(self, kind: str) -> Iterable[Mapping[str, Any]]:
         return [fields for name, fields in self.journal if name == kind]
+
+    def outputs(self, first: int = 0, last: int | None = None) -> Iterator[Mapping[str, Any]]:
+        return iter(())
 
     def snapshots(self) -> Iterable[Mapping[str, Any]]:
         return self.records

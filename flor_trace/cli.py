@@ -45,6 +45,7 @@ Runs the script as python would and records it. Everything after FILE, MODULE or
   --tag K=V          a label for the run; may be repeated
   --overhead SHARE   what recording may cost, as a share of the run's time (0.01)
   --every N|auto     a snapshot at every N-th iteration of the outermost loops, whatever it costs (auto)
+  --max-disk SIZE    what the run's snapshots may take, such as 20GB; they get further apart as it fills (no limit)
   --instrument PKG   instrument this installed package too; may be repeated
   -q, --quiet        no summary line
 
@@ -70,6 +71,7 @@ EXAMPLES = {
     "show": """\
   flor_trace show                                     the last run
   flor_trace show baseline --json
+  flor_trace show --budget                            why there are snapshots where they are
 """,
     "logs": """\
   flor_trace logs                                     all lines, those of replays in their places
@@ -104,7 +106,7 @@ EXAMPLES = {
 BROKEN_PIPE_STATUS = 141
 """What a shell reports of a command that SIGPIPE ended: 128 + 13."""
 
-_RECORD_VALUES = {f"--{name}": name for name in ("store", "name", "tag", "overhead", "every", "instrument")}
+_RECORD_VALUES = {f"--{name.replace('_', '-')}": name for name in ("store", "name", "tag", "overhead", "every", "max_disk", "instrument")}
 _REPEATED = {"tag", "instrument"}
 _FLAGS = {"-q": "quiet", "--quiet": "quiet"}
 
@@ -311,6 +313,8 @@ def _query(command: str, words: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print JSON")
     if command in ("show", "logs", "plot", "verify"):
         parser.add_argument("run", metavar="RUN", nargs="?", default="@last", help="an id, the beginning of one, a name, or @last")
+        if command == "show":
+            parser.add_argument("--budget", action="store_true", help="tell which boundaries got a snapshot, its cost, and why not")
         if command == "verify":
             parser.add_argument("--deep", action="store_true", help="execute a sample of the run again; exits with 3 if it diverges")
             parser.add_argument("--sample", metavar="N", type=int, default=4, help="with --deep: how many segments (4)")
@@ -359,6 +363,8 @@ def _query(command: str, words: list[str]) -> int:
         if namespace.sample < 1 or (namespace.workers or 1) < 1:
             raise UsageError("verify: --sample and --workers take whole numbers from 1 on")
         return commands.verify_deep(store, namespace.run, namespace.sample, namespace.workers, as_json=namespace.json)
+    if command == "show" and namespace.budget:
+        return _tolerating_closed_pipe(lambda: commands.show_budget(store, namespace.run, as_json=namespace.json))
     about: Callable[..., int] = {"show": commands.show, "verify": commands.verify}[command]
     return _tolerating_closed_pipe(lambda: about(store, namespace.run, as_json=namespace.json))
 

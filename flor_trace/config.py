@@ -148,6 +148,7 @@ SETTINGS: dict[str, Setting] = {
     "tag": Setting(_pairs, {}),
     "overhead": Setting(_share, 0.01),
     "every": Setting(_count_or_auto, None),
+    "max_disk": Setting(_size, None),
     "instrument": Setting(_list, ()),
     "quiet": Setting(_flag, False),
     "run": Setting(_text, None),
@@ -212,12 +213,13 @@ class Options:
 class RecordOptions(Options):
     """What `record` can be told. `every` is None for auto."""
 
-    _names = ("store", "name", "tag", "overhead", "every", "instrument", "quiet")
+    _names = ("store", "name", "tag", "overhead", "every", "max_disk", "instrument", "quiet")
 
     name: str | None
     tag: dict[str, str]
     overhead: float
     every: int | None
+    max_disk: int | None
     instrument: tuple[str, ...]
     quiet: bool
 

@@ -17,6 +17,7 @@ def test_defaults(tmp_path: Path) -> None:
         "tag": {},
         "overhead": 0.01,
         "every": None,
+        "max_disk": None,
         "instrument": (),
         "quiet": False,
     }

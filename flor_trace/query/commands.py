@@ -9,6 +9,7 @@ import sys
 from flor_trace.errors import RunNotFound
 from flor_trace.query import check, cleanup, merged, metrics, settings, text
 from flor_trace.query import plot as drawing
+from flor_trace.query.budget import budget_page, decisions
 from flor_trace.query.details import details, page
 from flor_trace.store import catalog
 from flor_trace.store.locks import Using
@@ -47,6 +48,16 @@ def show(store: str, reference: str, *, as_json: bool = False) -> int:
         text.write_json(info)
     else:
         print(page(info), end="")
+    return 0
+
+
+def show_budget(store: str, reference: str, *, as_json: bool = False) -> int:
+    """`show --budget`."""
+    found = decisions(open_run(store, reference))
+    if as_json:
+        text.write_json(found)
+    else:
+        print(budget_page(found), end="")
     return 0
 
 

@@ -13,6 +13,8 @@ import sys
 from builtins import max  # noqa: UP029
 from typing import TYPE_CHECKING
 
+from flor_trace.record.decisions import CREDIT, EARLY, EVERY, INNER, SHORT
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -48,6 +50,9 @@ class Budget:
         every: a number N takes snapshots at every N-th iteration of outermost loops and around the loops in
             these, whatever it costs; None leaves it to the credit.
         clock: seconds since some fixed moment.
+
+    Attributes:
+        why: the reason of the last refusal (see `decisions`); empty where snapshots are never taken.
     """
 
     # Not a dataclass: importing `dataclasses` would be felt at the start of every recorded script.
@@ -66,22 +71,25 @@ class Budget:
         self.forced_iteration = 0
         self.forced_at = 0.0
         self.started = clock()
+        self.why = ""
 
     def credit(self) -> float:
         """Seconds that may be spent now."""
         return self.overhead * (self.clock() - self.started) - self.spent
 
-    def pay(self, stall: float, entry_of_outermost: bool) -> None:
-        """A snapshot has stalled the training for `stall` seconds."""
+    def pay(self, stall: float, entry_of_outermost: bool, once: float = 0.0) -> None:
+        """A snapshot has stalled the training for `stall` seconds, of which `once` will not come again (imports, say)."""
         self.taken += 1
         if entry_of_outermost:
             self.spent_on_entries += stall
         else:
             self.spent += stall
-        self.cost = stall if self.taken == 1 else 0.5 * (self.cost + stall)
+        steady = max(stall - once, 0.0)
+        self.cost = steady if self.taken == 1 else 0.5 * (self.cost + steady)
 
     def entry_is_due(self, activation: Activation, depth: int, parent: Activation | None) -> bool:
         """Whether to snapshot the entry of an activation, which its exit snapshot and all jumps in it need."""
+        self.why = ""
         if depth > 2:
             return False
         if self.every is not None:
@@ -90,17 +98,17 @@ class Budget:
                 return True
             probe = activation.probe
             if probe.calls >= SEVERAL_CALLS and probe.seconds < NOT_WORTH_SKIPPING_SECONDS * probe.calls:
-                return False
-            return parent.iteration == self.forced_iteration
+                return self._no(SHORT)
+            return parent.iteration == self.forced_iteration or self._no(EVERY)
         if depth == 1:
             if not _has_arrays() and self.clock() - self.started < EARLY_SECONDS:
-                return False  # see `base_is_due`
-            return self.spent_on_entries < ENTRY_ALLOWANCE_SECONDS or self.credit() > self.cost
+                return self._no(EARLY)  # see `base_is_due`
+            return self.spent_on_entries < ENTRY_ALLOWANCE_SECONDS or self.credit() > self.cost or self._no(CREDIT)
         probe = activation.probe
         if probe.calls and probe.seconds / probe.calls < max(WORTH_SKIPPING_SECONDS, 2 * self.cost):
             if self.denied == probe.key:
                 self.denied = None  # it was not worth it after all, so nothing need be saved for it
-            return False
+            return self._no(SHORT)
         due = self._affords(2.0)
         self.denied = None if due else probe.key
         self.pairs += due
@@ -108,14 +116,15 @@ class Budget:
 
     def head_is_due(self, activation: Activation, depth: int) -> bool:
         """Whether to snapshot the head of iteration `activation.iteration`."""
+        self.why = ""
         if self.every is not None:
             if depth == 1:
-                return self._is_forced(activation, self.every)
+                return self._is_forced(activation, self.every) or self._no(EVERY)
             return depth == 2 and activation.seconds_per_iteration >= LONG_STEP_SECONDS
         if depth > 2 or (depth == 2 and activation.seconds_per_iteration < LONG_STEP_SECONDS):
             return False
         if self.denied is not None and self.heads > self.pairs:
-            return False  # save for the loops inside: skipping them serves outer probes, heads only parallelism
+            return self._no(INNER)  # save for the loops inside: skipping them serves outer probes, heads only parallelism
         due = self._affords(1.0 if depth == 1 else 3.0)
         self.heads += due
         return due
@@ -132,7 +141,7 @@ class Budget:
     def exit_is_due(self, activation: Activation) -> bool:
         """Whether to snapshot the exit of an activation whose entry was, since each is useless without the other; not
         of one that is executed again as fast."""
-        return self.every is not None or self.clock() - activation.started >= WORTH_SKIPPING_SECONDS
+        return self.every is not None or self.clock() - activation.started >= WORTH_SKIPPING_SECONDS or self._no(SHORT)
 
     def _is_forced(self, activation: Activation, every: int) -> bool:
         """Whether `--every` wants a snapshot of this iteration of an outermost loop."""
@@ -157,6 +166,10 @@ class Budget:
         if self.credit() >= price * self.cost:
             return True
         self.passed += 1
+        return self._no(CREDIT)
+
+    def _no(self, why: str) -> bool:
+        self.why = why
         return False
 
 

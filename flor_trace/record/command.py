@@ -71,7 +71,7 @@ def record(
     files = FileTracker(writer.put_blob, ignore=(os.path.abspath(options.store), default_folder()), to_user=to_user)
     streams = Streams()
     budget = Budget(options.overhead, options.every, perf_counter)
-    session = RecordSession(runtime, writer, budget, sources, files, streams, _warn)
+    session = RecordSession(runtime, writer, budget, sources, files, streams, _warn, options.max_disk)
     hooks = RecordHooks(runtime, ProbeFactory(runtime, sources.clock), writer)
     importer = _importer(hooks, options)
     for library in initial.LIBRARIES:
@@ -115,7 +115,7 @@ def _circumstances(
         "instrument": list(options.instrument),
         "tty": {label: _is_a_tty(label) for label in ("stdin", "stdout", "stderr")},
         "terminal": _terminal_size(),
-        "options": {"overhead": options.overhead, "every": options.every},
+        "options": {"overhead": options.overhead, "every": options.every, "max_disk": options.max_disk},
     }
 
 

@@ -13,6 +13,8 @@ from time import perf_counter
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from flor_trace.record.decisions import DISK, QUEUE, Decisions
+from flor_trace.record.diskbudget import DiskBudget
 from flor_trace.runtime.engine import Runtime
 from flor_trace.runtime.inputs import SECONDS_PER_SNAPSHOT, InputNotes
 from flor_trace.runtime.loops import Activation
@@ -46,6 +48,7 @@ class RecordSession:
         files: FileTracker,
         streams: Streams,
         warn: Callable[[str], None],
+        max_disk: int | None = None,
     ) -> None:
         self.runtime = runtime
         self.writer = writer
@@ -54,11 +57,14 @@ class RecordSession:
         self.files = files
         self.outputs = 0
         self.snapshots = 0
+        self.decisions = Decisions(writer.event)
+        self.disk = DiskBudget(max_disk, writer, perf_counter)
         self._streams = streams
         self._warn = warn
         self._tokens: TokenTable | None = None
         self._scope: Scope | None = None
         self._stager: Stager | None = None
+        self._once = 0.0  # seconds of the present stall that will not come again
         self._reported: dict[str, int] = {}
         self._joiner = Joiner(self._note_output)
         self._initial_files: dict[str, FileState] = {}
@@ -76,9 +82,12 @@ class RecordSession:
             parent = self.runtime.stack[-2] if depth > 1 else None
             self._joiner.flush()
             activation.outputs = self.outputs
+            boundary = Boundary(activation.probe.key, activation.entry, 0)
             if self.budget.entry_is_due(activation, depth, parent):
-                activation.data = self._snapshot(Boundary(activation.probe.key, activation.entry, 0), frame, depth == 1)
+                activation.data = self._snapshot(boundary, frame, depth == 1)
                 activation.last = perf_counter()
+            else:
+                self._passed(boundary, self.budget.why)
         except Exception:
             self._fail()
         return True
@@ -94,6 +103,8 @@ class RecordSession:
             if activation.data:
                 if self.budget.head_is_due(activation, depth):
                     self._snapshot(boundary, frame)
+                else:
+                    self._passed(boundary, self.budget.why)
             elif depth == 1 and self.budget.base_is_due(activation):
                 activation.data = self._snapshot(boundary, frame, True)
         except Exception:
@@ -103,8 +114,12 @@ class RecordSession:
     def exited(self, activation: Activation, frame: FrameType) -> None:
         """See `Driver`."""
         try:
-            if activation.data and self.budget.exit_is_due(activation):
-                self._snapshot(Boundary(activation.probe.key, activation.entry, EXIT), frame)
+            if activation.data:
+                boundary = Boundary(activation.probe.key, activation.entry, EXIT)
+                if self.budget.exit_is_due(activation):
+                    self._snapshot(boundary, frame)
+                else:
+                    self._passed(boundary, self.budget.why)
         except Exception:
             self._fail()
 
@@ -154,36 +169,44 @@ class RecordSession:
     # -- snapshots ----------------------------------------------------------------------------------------------
 
     def _snapshot(self, boundary: Boundary, frame: FrameType | None, entry_of_outermost: bool = False) -> bool:
-        """Walk the state and hand it to the writer; False if memory or the disk are too far behind."""
-        if self._stopped or self.writer.failed or self.writer.backlog_bytes > self.writer.backlog_limit:
+        """Walk the state and hand it to the writer; False if it was left out, which is noted with its reason."""
+        if self._stopped or self.writer.failed:
             return False
+        if self.writer.backlog_bytes > self.writer.backlog_limit:
+            return self._passed(boundary, QUEUE)
+        if not self.disk.allows(needed=entry_of_outermost or boundary.iteration in (EXIT, END)):
+            return self._passed(boundary, DISK)
         started = perf_counter()
         # Imported here because a script that never reaches a boundary need not pay for it at start-up.
         from flor_trace.record.stager import NoRoom, Stager
 
         if self._stager is None:
             self._stager = Stager(self.writer)
+        self._once = perf_counter() - started
         collecting = gc.isenabled()
         gc.disable()  # the walk makes many short-lived objects; a collection would run the script's finalizers early
         self.sources.suspend()
         try:
             # Without its entry nothing of a loop can be jumped over, and without its exit it cannot be skipped.
-            self._stager.begin(may_skip=self.budget.every is None and boundary.iteration not in (0, EXIT, END))
+            may_skip = self.budget.every is None and boundary.iteration not in (0, EXIT, END)
+            self._stager.begin(may_skip=may_skip, room=self.disk.left())
             record = self._take(boundary, frame, self._stager)
-        except NoRoom:
-            record = None
+        except NoRoom as left_out:
+            record, why = None, str(left_out)
         finally:
             self._stager.end()
             self.sources.resume()
             if collecting:
                 gc.enable()
         stall = perf_counter() - started
-        self.budget.pay(stall, entry_of_outermost)
+        self.budget.pay(stall, entry_of_outermost, self._once + self._stager.once)
         for activation in self.runtime.stack:
             activation.stalled += stall
             activation.last += stall
         if record is None:
-            return False
+            return self._passed(boundary, why)
+        self.decisions.close()
+        self.disk.took(record["added"])
         record["stall"] = stall
         record["seconds"] = perf_counter() - self._started
         graph = record.pop("template")
@@ -191,17 +214,31 @@ class RecordSession:
         self.snapshots += 1
         return True
 
+    def _passed(self, boundary: Boundary, why: str) -> bool:
+        """A boundary gets no snapshot. Returns False."""
+        if why:
+            self.decisions.passed(boundary, why, self.budget.cost, self.budget.credit())
+        if why == DISK:
+            self.disk.thinned += 1
+        if why == DISK and self.disk.thinned == 1:
+            self._warn("the space of --max-disk is being used up: from now on snapshots are further apart, and replays slower")
+        return False
+
     def _take(self, boundary: Boundary, frame: FrameType | None, stager: Stager) -> dict[str, Any]:
         from flor_trace.record.roots import collect_roots
         from flor_trace.state import Scope, TokenTable, walk
+        from flor_trace.state.kinds import registry_for
 
         if self._tokens is None or self._scope is None:
             self._tokens = TokenTable()
             self._scope = Scope(self.runtime.user_modules.__contains__)
         self._joiner.flush()
         roots, _ = collect_roots(self.runtime, frame)
+        began = perf_counter()
+        registry_for(self._scope)  # not before the roots are collected: it imports modules whose state is one
+        self._once += perf_counter() - began
         live = walk(roots, self._scope, self._tokens, stager=stager, wanted=lambda digest: not self.writer.has_blob(digest))
-        digests = self._put_buffers(live)
+        digests, added = self._put_buffers(live)
         encoded, holes = live.graph.encode()
         graph = self._put_graph(encoded, holes, digests)
         start, values = self.sources.drain()
@@ -218,6 +255,7 @@ class RecordSession:
             **graph,
             "digests": sorted(digests),
             "nbytes": sum(buffer.nbytes for buffer in live.graph.buffers.values()) + len(encoded),
+            "added": stager.staged_bytes + added + len(encoded),
             "objects": len(live.objects),
             "meta": {
                 "entries": dict(self.runtime.entries),
@@ -227,18 +265,20 @@ class RecordSession:
             },
         }
 
-    def _put_buffers(self, live: LiveGraph) -> set[str]:
-        """Store the content of all buffers that are not staged; returns their digests."""
+    def _put_buffers(self, live: LiveGraph) -> tuple[set[str], int]:
+        """Store the content of all buffers that are not staged; returns their digests, and how many bytes are new."""
         from flor_trace.state.graph import STAGED
 
         digests = set()
+        added = 0
         for token, buffer in live.graph.buffers.items():
             if buffer.digest.startswith(STAGED):
                 continue
             digests.add(buffer.digest)
             if not self.writer.has_blob(buffer.digest):
+                added += buffer.nbytes
                 self.writer.put_blob(buffer.digest, bytes(live.buffer(token)))
-        return digests
+        return digests, added
 
     def _put_graph(self, encoded: bytes, holes: list[tuple[int, int]], digests: set[str]) -> dict[str, Any]:
         """Store a graph; returns how the snapshot's record names it. Its digest is known only where no digest is missing in it."""
@@ -315,6 +355,7 @@ class RecordSession:
             if self.snapshots:  # else replay executes everything, and its output is all there is to compare
                 self._snapshot(END_OF_RUN, None)
             self._note_inputs(0.1)
+            self.decisions.close()
             self._joiner.flush()
             self.writer.event("end", status=status, seconds=perf_counter() - self._started)
         except Exception:
@@ -342,6 +383,7 @@ class RecordSession:
         return (
             f"recorded run {self.writer.run_id}: {self.writer.committed} snapshots, "
             f"{_size(self.writer.stored_bytes)}, stalled {share:.2f} % of {seconds:.1f} s"
+            + (f", {self.disk.thinned} snapshots left out for --max-disk" if self.disk.thinned else "")
         )
 
     def _fail(self) -> None:

@@ -11,8 +11,10 @@ import ctypes
 
 # As in `record.session`.
 from builtins import sum
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from flor_trace.record.decisions import DISK, SLOTS
 from flor_trace.record.watch import WriteWatch
 from flor_trace.state.graph import FILE_BACKED, SHARED, STAGED
 from flor_trace.state.memory import bytes_digest
@@ -36,7 +38,7 @@ FIRST_PATIENCE = 2
 
 
 class NoRoom(Exception):
-    """There is no staging slot for this snapshot now; it is to be left out."""
+    """This snapshot is to be left out; its argument is the reason (see `decisions`)."""
 
 
 class _Known(NamedTuple):
@@ -56,10 +58,15 @@ class Stager:
 
     Attributes:
         numbers: the staged buffers of the snapshot that is being taken.
+        staged_bytes: their size.
+        once: seconds that went into making a slot for it, which is used again.
     """
 
     def __init__(self, writer: RunWriter) -> None:
         self.numbers: list[int] = []
+        self.staged_bytes = 0
+        self.once = 0.0
+        self._room: int | None = None
         self._writer = writer
         self._known: dict[int, _Known] = {}
         # Staged at the last snapshots: whose digest each number will tell.
@@ -68,10 +75,13 @@ class Stager:
         self._may_skip = False
         self._slot: Slot | None = None
 
-    def begin(self, *, may_skip: bool) -> None:
-        """A snapshot is about to be taken. `may_skip`: rather leave it out than wait for memory."""
-        self._may_skip = may_skip
+    def begin(self, *, may_skip: bool, room: int | None = None) -> None:
+        """A snapshot is about to be taken. `may_skip`: rather leave it out than wait for memory; `room`: how many bytes it may add to
+        the run's files."""
+        self._may_skip, self._room = may_skip, room
         self.numbers = []
+        self.staged_bytes = 0
+        self.once = 0.0
         for number, digest in self._writer.take_resolved():
             place = self._waiting.pop(number, None)
             if place is not None:
@@ -142,20 +152,24 @@ class Stager:
     def _take_slot(self, changed: Mapping[int, Region]) -> Slot | None:
         """The slot for all that has to be copied; None if it is to be copied in the ordinary way."""
         nbytes = sum(region.seen + ALIGNMENT for region in changed.values())
+        if self._room is not None and nbytes > self._room:
+            raise NoRoom(DISK)
         if nbytes < WORTH_STAGING_BYTES:
             return None
         slots = self._writer.slots
         slot = slots.take(nbytes)
         if slot is None:
             if self._may_skip and not slots.idle:
-                raise NoRoom
+                raise NoRoom(SLOTS)
             return None
         if not slot.ready:
             if self._may_skip:
                 self._writer.populate(slot)
-                raise NoRoom
+                raise NoRoom(SLOTS)
+            began = perf_counter()
             for _ in slot.populate():
                 pass
+            self.once = perf_counter() - began
         self._slot = slot
         return slot
 
@@ -164,6 +178,7 @@ class Stager:
         ctypes.memmove(slot.address + offset, region.address + region.start, region.seen)
         number = self._writer.put_staged(slot, offset, region.seen)
         self.numbers.append(number)
+        self.staged_bytes += region.seen
         self._waiting[number] = (address, _extent(region))
         return number
 

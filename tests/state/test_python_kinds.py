@@ -309,3 +309,20 @@ def test_looking_at_a_weak_container_is_no_change() -> None:
     before = world.snap()
     assert len(list(world.v["by_key"].items())) == len(list(world.v["by_name"].values())) == 1
     assert world.compare(before).verdict == "exact"
+
+
+def test_what_a_sparse_matrix_has_worked_out_is_no_state() -> None:
+    sparse = pytest.importorskip("scipy.sparse")
+    np = pytest.importorskip("numpy")
+    made = sparse.csr_matrix((np.ones(3), np.array([0, 2, 1]), np.array([0, 1, 3])), shape=(2, 3))
+    world = World(m=made)
+    before = world.snap()
+    assert not made.has_sorted_indices
+    assert world.compare(before).verdict == "exact"
+    made.sort_indices()
+    after = world.snap()
+    world.replay(after, before)
+    assert world.v["m"] is made and made.indices.tolist() == [0, 2, 1]
+    assert not made.has_sorted_indices and made.tocsc().sorted_indices().indices.tolist() == [0, 1, 1]
+    world.replay(before, after)
+    assert made.indices.tolist() == [0, 1, 2] and made.has_sorted_indices

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import enum
 import types
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from ...errors import NotRestorable
 from ..graph import Cell, Node
 from ..layout import class_dict, derives, module_of, qualname_of, type_name
-from . import Handler, Kind, Registry
+from . import Emit, Handler, Kind, Registry
 
 if TYPE_CHECKING:
     from ..restore import Restorer
@@ -35,6 +36,45 @@ def _emit_tqdm(w: Walker, obj: Any, token: int) -> Node:
     if namespace is not None:
         w.volatile[id(namespace)] = _TQDM
     return ("object", w.type_cell(cls), None, (), w.attrs(obj, cls, keep_empty=True))
+
+
+# What a class works out from the rest when it is first asked (a sparse matrix of SciPy, whether its indices are sorted; a series of
+# pandas, its block), as a hindsight statement may: not compared, and worked out again after a restore.
+_DERIVED = {
+    "scipy.sparse._compressed._cs_matrix": frozenset({"_has_canonical_format", "_has_sorted_indices"}),
+    "pandas.core.internals.managers.SingleBlockManager": frozenset({"_cache"}),
+}
+
+
+def _emit_deriving(derived: frozenset[str]) -> Emit:
+    def emit(w: Walker, obj: Any, token: int) -> Node:
+        cls = type(obj)
+        namespace = w.layout(cls).instance_dict(obj)
+        if namespace is not None:
+            w.volatile[id(namespace)] = derived
+        return ("deriving object", w.type_cell(cls), tuple(sorted(derived)), (), w.attrs(obj, cls, keep_empty=True))
+
+    return emit
+
+
+def forget(r: Restorer, node: Node, derived: Iterable[str]) -> None:
+    """Leave out of an object's dict what it had derived from what it held before."""
+    if node[4] is not None and node[4][0] is not None:
+        r.fill_early(node[4][0])
+        namespace = r.resolve(node[4][0])
+        for name in derived:
+            namespace.pop(name, None)
+
+
+class DerivingKind(Kind):
+    name = "deriving object"
+    late = True
+
+    def allocate(self, r: Restorer, token: int, node: Node) -> Any:
+        return r.layout(r.resolve(node[1])).make()
+
+    def fill(self, r: Restorer, obj: Any, token: int, node: Node) -> None:
+        forget(r, node, node[2])
 
 
 class ObjectKind(Kind):
@@ -162,5 +202,7 @@ def register(reg: Registry) -> None:
     reg.base(BaseException, Handler(_emit_exception))
     reg.add(type, Handler(_emit_class, _class_atom, serial=True), subclasses=True)
     reg.named["tqdm.std.tqdm"] = Handler(_emit_tqdm)
-    for kind in (ObjectKind(), ExceptionKind(), ClassKind()):
+    for name, derived in _DERIVED.items():
+        reg.named[name] = Handler(_emit_deriving(derived))
+    for kind in (ObjectKind(), DerivingKind(), ExceptionKind(), ClassKind()):
         reg.kind(kind)

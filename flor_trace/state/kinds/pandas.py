@@ -10,6 +10,7 @@ from pandas._libs.arrays import NDArrayBacked
 
 from ..graph import Cell, Node
 from . import Handler, Kind, Registry
+from .objects import forget
 from .opaque import emit_inert
 
 if TYPE_CHECKING:
@@ -23,7 +24,15 @@ _BLOCK = getattr(internals, "Block", None) or internals.SharedBlock  # its name 
 
 
 def _emit_manager(w: Walker, obj: Any, token: int) -> Node:
-    return ("pandas manager", w.type_cell(type(obj)), None, (w.cell(obj.blocks), w.cell(obj.axes)), w.attrs(obj, type(obj)))
+    cls = type(obj)
+    return ("pandas manager", w.type_cell(cls), None, (w.cell(obj.blocks), w.cell(obj.axes)), _attrs_without_cache(w, obj, cls))
+
+
+def _attrs_without_cache(w: Walker, obj: Any, cls: type) -> Any:
+    namespace = w.layout(cls).instance_dict(obj)
+    if namespace is not None:
+        w.volatile[id(namespace)] = _DERIVED
+    return w.attrs(obj, cls, keep_empty=True)
 
 
 class ManagerKind(Kind):
@@ -42,6 +51,7 @@ class ManagerKind(Kind):
             except AttributeError:  # another version's
                 continue
         obj._known_consolidated = False
+        forget(r, node, _DERIVED)
 
 
 def _emit_block(w: Walker, obj: Any, token: int) -> Node:
@@ -97,7 +107,7 @@ class PlacementKind(Kind):
 
 def _emit_array(w: Walker, obj: Any, token: int) -> Node:
     cls = type(obj)
-    return ("pandas array", w.type_cell(cls), None, (w.cell(obj._ndarray), w.cell(obj._dtype)), w.attrs(obj, cls, keep_empty=True))
+    return ("pandas array", w.type_cell(cls), None, (w.cell(obj._ndarray), w.cell(obj._dtype)), _attrs_without_cache(w, obj, cls))
 
 
 class ArrayKind(Kind):
@@ -116,6 +126,9 @@ class ArrayKind(Kind):
         NDArrayBacked.__init__(made, r.resolve(node[3][0]), r.resolve(node[3][1]))
         return made
 
+    def fill(self, r: Restorer, obj: Any, token: int, node: Node) -> None:
+        forget(r, node, _DERIVED)
+
 
 def _emit_refs(w: Walker, obj: Any, token: int) -> Node:
     return ("pandas references", None, None, (), None)
@@ -133,10 +146,7 @@ class RefsKind(Kind):
 
 def _emit_index(w: Walker, obj: Any, token: int) -> Node:
     cls = type(obj)
-    namespace = w.layout(cls).instance_dict(obj)
-    if namespace is not None:
-        w.volatile[id(namespace)] = _DERIVED
-    return ("pandas index", w.type_cell(cls), None, (), w.attrs(obj, cls, keep_empty=True))
+    return ("pandas index", w.type_cell(cls), None, (), _attrs_without_cache(w, obj, cls))
 
 
 class IndexKind(Kind):

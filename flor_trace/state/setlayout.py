@@ -1,6 +1,6 @@
 """What a set hides: the slots of its table.
 
-Which slot an element takes depends on what stood there before it: slots of discarded elements are not used again until the
+Which slot an element takes depends on what stood there before it: slots of discarded elements are not free until the
 table is made anew, and `pop` begins to search where it last stopped. Two sets with equal elements in equal order of iteration
 may therefore differ in the order after the next `add`, or in what `pop` returns. The table is read from memory
 (Include/cpython/setobject.h, the same from 3.11 to 3.13); the offsets are tried out on a known set first, and an interpreter

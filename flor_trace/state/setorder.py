@@ -2,7 +2,7 @@
 
 A set iterates by the slots of its table. Which slot an element takes follows from its hash, the size of the table
 and what stood in its way when it was inserted (Objects/setobject.c: ten linear probes, then a perturbed jump; slots
-of discarded elements are not used again). So: choose a size, choose for each element a slot on its probe path so that
+of discarded elements are not free). So: choose a size, choose for each element a slot on its probe path so that
 the slots rise, put fillers (ints, whose hash is their value) where something must have stood in the way, insert, and
 discard the fillers. The result is verified by iterating, so a change in CPython makes this fail, not lie.
 """
@@ -14,8 +14,8 @@ from itertools import permutations
 from operator import is_
 from typing import Any
 
-from .setlayout import Layout, layout_of, search_from
-from .settable import ways_to_fill
+from .setlayout import Layout, search_from
+from .settable import fill
 
 _LINEAR = 9
 _PERTURB = 5
@@ -40,15 +40,10 @@ def recipe(items: list[Any]) -> tuple[list[Any], list[Any]] | None:
 def rebuild(target: set[Any], items: list[Any], layout: Layout) -> bool:
     """Fill a set so that every element is in its slot; False, and some order or other, where no way to that is found."""
     finger, pattern = layout
-    for steps in ways_to_fill(items, pattern):
-        set.clear(target)
-        for add, item in steps:
-            (set.add if add else set.discard)(target, item)
-        found = layout_of(target)
-        if found is not None and found[1] == pattern and all(map(is_, items, set.__iter__(target))):
-            search_from(target, finger)
-            return True
-    return False
+    if not fill(target, items, pattern):
+        return False
+    search_from(target, finger)
+    return True
 
 
 def arrange(items: list[Any]) -> list[Any] | None:

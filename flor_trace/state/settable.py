@@ -1,11 +1,11 @@
 """Fill a set's table slot by slot, as a layout has it.
 
 Objects/setobject.c, 3.11 to 3.13: an element is tried at ten slots in a row from where its hash points, then at ten others after
-a jump, and takes the first that is free; slots of discarded elements are not free. A table of which three fifths are not free
-is made anew for four times (twice, beyond 50,000) the elements in use, which then are inserted again in the order of
-their slots. So: grow the table with elements that stand where their hashes point, insert the others each after those that
-stood in its way, with fillers (ints, whose hash is their value) for the discarded ones, and discard the fillers. The caller looks
-at the result, so a change in CPython makes this fail, not lie.
+a jump, and takes the first that is free (or, in 3.11, the last on its way that a discarded element has left).
+A table of which three fifths are not free is made anew for four times (twice, beyond 50,000) the elements in use, which then
+are inserted again in the order of their slots. So: grow the table with elements that stand where their hashes point, insert the
+others each after those that stood in its way, with fillers (ints, whose hash is their value) for the discarded ones, and
+discard the fillers. The result is looked at, so a change in CPython makes this fail, not lie.
 """
 
 from __future__ import annotations
@@ -13,11 +13,10 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from itertools import islice
+from operator import is_
 from typing import Any
 
-from .setlayout import DUMMY, FREE, USED
-
-Step = tuple[bool, Any]  # whether to add, and what
+from .setlayout import DUMMY, FREE, USED, layout_of
 
 _LINEAR = 9
 _PERTURB = 5
@@ -26,28 +25,46 @@ _MANY = 50_000
 _TRIES = 20
 
 
-def ways_to_fill(items: list[Any], pattern: bytes) -> Iterator[list[Step]]:
-    """Steps that fill an empty set of the smallest size with `items`, which iterate in that order, so that its slots are as in
-    `pattern`; several ways, of which the first that succeeds is to be used. None where it cannot be done."""
+def fill(target: set[Any], items: list[Any], pattern: bytes) -> bool:
+    """Fill a set with `items`, which iterate in that order, so that its slots are as in `pattern`.
+
+    Returns:
+        False, with some content or other in the set, where no way to that is found.
+    """
     slots = [slot for slot, use in enumerate(pattern) if use == USED]
     if len(slots) != len(items):
-        return
+        return False
     placed = _placed(items, slots, pattern)
     if placed is None:
-        return
+        return False
     home, late = placed
     taken = {item for item in items if type(item) in (int, float, bool, complex)}
     gone = [_filler(slot, len(pattern), taken) for slot, use in enumerate(pattern) if use == DUMMY]
-    passing = _passing(len(pattern), taken, set(gone))
+    taken.update(gone)
+    for elements in _orders(gone + home, late, pattern):
+        set.clear(target)
+        rest = _grow(target, len(pattern), elements, taken)
+        if rest is not None:
+            for item in rest:
+                set.add(target, item)
+            for item in gone:
+                set.discard(target, item)
+            if _pattern(target) == pattern and all(map(is_, items, set.__iter__(target))):
+                return True
+    return False
+
+
+def _orders(home: list[Any], late: list[Any], pattern: bytes) -> Iterator[list[Any]]:
+    """Orders of insertion to try. When the table grows, elements are inserted again in the order of the smaller table, which
+    may put displaced ones elsewhere, or just where they belong."""
     shuffler = random.Random(0)
-    first, later = gone + home, late
-    for _ in range(_TRIES):
-        growing, core = _grown(len(pattern), first + later, passing)
-        yield growing + [(True, item) for item in core] + [(False, item) for item in gone]
-        if len(pattern) == 8 or not late:
-            return
-        # Displaced elements among those that are inserted again when the table grows: their order then may be another one.
-        shuffler.shuffle(first)
+    elements = home + late
+    yield elements
+    count = _stages(len(pattern))[-1][1] if len(pattern) > 8 else 0
+    for number in range(_TRIES if count else 0):
+        chosen = shuffler.sample(home if number % 2 and len(home) >= count else elements, min(count, len(elements)))
+        marks = set(map(id, chosen))
+        yield chosen + [item for item in elements if id(item) not in marks]
 
 
 def _placed(items: list[Any], slots: list[int], pattern: bytes) -> tuple[list[Any], list[Any]] | None:
@@ -108,27 +125,31 @@ def _filler(slot: int, size: int, taken: set[Any]) -> int:
     return value
 
 
-def _passing(size: int, taken: set[Any], gone: set[Any]) -> Iterator[int]:
-    """Ints that are nobody else's, for slots that are to be used up before the table grows."""
-    value = 4 * size
-    while True:
-        value += 1
-        if value not in taken and value not in gone:
-            yield value
-
-
-def _grown(size: int, elements: list[Any], passing: Iterator[int]) -> tuple[list[Step], list[Any]]:
-    """Steps that make the table so large, with some of the elements inserted, and the other elements."""
-    steps: list[Step] = []
+def _grow(target: set[Any], size: int, elements: list[Any], taken: set[Any]) -> list[Any] | None:
+    """Make the table of an empty set so large, with some of the elements inserted; the other elements, None if it failed."""
     done = 0
     for present, wanted in _stages(size):
-        used = min(wanted, len(elements))
-        threshold = -(-(present - 1) * 3 // 5)
-        for value in islice(passing, threshold - used):
-            steps += [(True, value), (False, value)]
-        steps += [(True, item) for item in elements[done:used]]
-        done = used
-    return steps, elements[done:]
+        if len(elements) < wanted or len(_pattern(target)) != present:
+            return None
+        *chunk, last = elements[done:wanted]
+        for item in chunk:
+            set.add(target, item)
+        # Slots are used up until the next insertion is one too many; the one that it takes stays free.
+        before = _pattern(target)
+        landing = next(slot for slot in _path(hash(last), present - 1) if before[slot] == FREE)
+        free = [slot for slot, use in enumerate(before) if use == FREE and slot != landing]
+        for slot in free[: -(-(present - 1) * 3 // 5) - 1 - (present - before.count(FREE))]:
+            value = _filler(slot, present, taken)
+            set.add(target, value)
+            set.discard(target, value)
+        set.add(target, last)
+        done = wanted
+    return elements[done:] if len(_pattern(target)) == size else None
+
+
+def _pattern(target: set[Any]) -> bytes:
+    found = layout_of(target)
+    return b"" if found is None else found[1]
 
 
 def _stages(size: int) -> list[tuple[int, int]]:

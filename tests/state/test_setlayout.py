@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from flor_trace.state.setlayout import DUMMY, FREE, USED, layout_of
@@ -56,12 +56,26 @@ def test_a_rebuilt_set_goes_on_like_the_first(before: list[Any], after: list[Any
     layout = layout_of(first)
     assert layout is not None
     items = list(first)
-    assert rebuild(other, items, layout), layout
+    assume(rebuild(other, items, layout))  # see below
     assert layout_of(other) == layout
     for step in after:
         assert repr(take(first, step)) == repr(take(other, step))
         assert list(map(repr, first)) == list(map(repr, other))
         assert layout_of(first) == layout_of(other)
+
+
+def test_few_sets_cannot_be_rebuilt() -> None:
+    # Two elements may be in each other's way: each came when the other's slot was still that of a third one.
+    rng, refused = random.Random(3), 0
+    for _ in range(400):
+        items: set[Any] = set()
+        for _ in range(rng.randrange(60)):
+            value = rng.choice([rng.randrange(40), rng.randrange(8) * 32, str(rng.randrange(9)), rng.randrange(1 << 40)])
+            take(items, (rng.choice(["add", "add", "add", "discard", "first", "pop"]), value))
+        layout = layout_of(items)
+        assert layout is not None
+        refused += not rebuild(set(), list(items), layout)
+    assert refused <= 8
 
 
 def test_what_the_slots_hold() -> None:

@@ -6,8 +6,10 @@ segments, or everything if it was complete; one that kept only the lines for whi
 covers these. So replaying again with further statements adds, and doubles nothing.
 
 Lines of one replay keep their order. Lines that different replays wrote at one position, between the same two recorded lines, are
-ordered by the recorded lines that their statements follow; that says nothing where one statement stands in a function
-that the other's calls, so there the order may not be that of execution. Replaying both statements at once shows it.
+ordered by the recorded lines that lead to their statements: those of the calls, and those that the statements follow. Of two
+statements that follow the same line the one that was replayed first comes first, and where a function is called several times by one
+line (in a comprehension, or a loop too short to be followed) the lines of one replay stand together. Replaying both at once
+shows their order.
 """
 
 from __future__ import annotations
@@ -69,7 +71,7 @@ def merged_log(run: Run, replays: Sequence[StoredReplay]) -> Iterator[dict[str, 
 
 
 def _shown(record: Mapping[str, Any]) -> dict[str, Any]:
-    hidden = ("kind", "place", "anchor", "module")
+    hidden = ("kind", "place", "anchor", "module", "calls", "path")
     return {"origin": HINDSIGHT, **{key: value for key, value in record.items() if key not in hidden}}
 
 
@@ -93,7 +95,19 @@ def _of_replay(replay: StoredReplay, later: Sequence[StoredReplay]) -> Iterator[
             continue
         where = f"{statement['file']}:{statement['line']}"
         told = {"statement": {"line": where, "text": statement["text"]}, "replay": replay.id}
-        yield {**record, **told, "anchor": statement["anchor"], "module": statement["module"]}
+        path = _path(record, statement)
+        yield {**record, **told, "anchor": statement["anchor"], "module": statement["module"], "path": path}
+
+
+def _path(record: Mapping[str, Any], statement: Mapping[str, Any]) -> list[tuple[str, int, int, int]] | None:
+    """The recorded lines that lead to where a record was written: those of the calls, outermost first, and the one that the statement
+    follows (1) or takes the place of (0); of two that follow the last line of a block, the one in the block comes first. None in
+    what earlier versions wrote."""
+    if "calls" not in record:
+        return None
+    calls = [call.rpartition(":") for call in record["calls"]]
+    last = (statement["file"], statement["anchor"], 0 if statement["edited"] else 1, -statement["column"])
+    return [*((file, int(line), 0, 0) for file, _, line in calls), last]
 
 
 def _covers(replay: StoredReplay, unit: Mapping[str, Any], at: Sequence[Sequence[Any]]) -> bool:
@@ -138,10 +152,14 @@ class _Order:
             return -1 if one["place"] < other["place"] else 1
         for (loop, entry, iteration), (loop2, entry2, iteration2) in zip(one["at"], other["at"], strict=False):
             if loop != loop2:
-                first, second = self._started.get((loop, entry), 0.0), self._started.get((loop2, entry2), 0.0)
-                return -1 if first < second else int(first > second)
+                first, second = self._started.get((loop, entry)), self._started.get((loop2, entry2))
+                if first is None or second is None or first == second:
+                    break
+                return -1 if first < second else 1
             if (entry, iteration) != (entry2, iteration2):
                 return -1 if (entry, iteration) < (entry2, iteration2) else 1
+        if one["path"] is not None and other["path"] is not None:
+            return -1 if one["path"] < other["path"] else int(one["path"] > other["path"])
         depth = len(one["at"]) - len(other["at"])
         if depth == 0:
             return 0 if one["module"] != other["module"] else one["anchor"] - other["anchor"]

@@ -23,10 +23,11 @@ def describe_statements(diff: RunDiff) -> list[dict[str, Any]]:
     """The hindsight statements in the order of their numbers.
 
     `id` is the same in two replays where the statement and its place among the recorded ones are, whatever else was added
-    and wherever its line has got to; `anchor` is the recorded line that it follows.
+    and wherever its line has got to; `anchor` is the recorded line that it follows, or, `edited`, takes the place of.
     """
     described: list[dict[str, Any]] = []
     twins: Counter[str] = Counter()
+    columns = {name: {index: column for (_, column), index in each.marks.items()} for name, each in diff.modules.items()}
     for module, statement in diff.hindsight:
         anchor = _anchor(diff.modules[module], statement)
         identity = [module, statement.function, statement.enclosing_loops, anchor, statement.kind, _normalised(statement.text)]
@@ -40,6 +41,8 @@ def describe_statements(diff: RunDiff) -> list[dict[str, Any]]:
                 "file": diff.paths[module],
                 "line": statement.lineno,
                 "anchor": anchor,
+                "column": columns[module][statement.index],
+                "edited": statement.kind == "edited",
                 "text": statement.text,
             }
         )

@@ -156,7 +156,8 @@ class Merger:
                 placer.passed(record)
             elif self._keeper is not None:
                 fields = {key: record[key] for key in ("stream", "text", "at", "line")}
-                self._keeper.output({**fields, "statement": new, "place": placer.place(record["at"])})
+                calls = [self._as_recorded(call) for call in record.get("calls", ())]
+                self._keeper.output({**fields, "calls": calls, "statement": new, "place": placer.place(record["at"])})
             if record["text"] and (self._show_all or new != HINDSIGHT_NONE):
                 self._emit(record)
 

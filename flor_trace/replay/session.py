@@ -21,7 +21,7 @@ from flor_trace.replay.restorer import Restorer
 from flor_trace.replay.transcript import HINDSIGHT_NONE, TranscriptWriter
 from flor_trace.runtime.engine import Runtime
 from flor_trace.runtime.loops import Activation
-from flor_trace.runtime.output import calling_line
+from flor_trace.runtime.output import calling_line, calling_lines
 from flor_trace.runtime.position import END_OF_RUN, EXIT, Boundary
 
 CHUNKED_BELOW_SECONDS = 2e-3
@@ -380,7 +380,9 @@ class ReplaySession:
         if new != HINDSIGHT_NONE and not self._is_asked_for(sys._getframe(1)):
             return
         line = calling_line(sys._getframe(1), runtime.user_files)
-        self.transcript.write(stream, text, new, [list(p) for p in runtime.position()], line)
+        inside = runtime.hindsight_frame if new != HINDSIGHT_NONE else None
+        calls = calling_lines(inside.f_back, runtime.user_files) if inside is not None else []
+        self.transcript.write(stream, text, new, [list(p) for p in runtime.position()], line, calls)
 
     def _is_asked_for(self, frame: FrameType) -> bool:
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,8 @@ HINDSIGHT_NONE = -1
 class TranscriptWriter:
     """Collects what the script writes while its unit is owned.
 
-    A record is `{stream, text, new, at, line}`: `new` is the number of the hindsight statement that wrote it, or -1. A
+    A record is `{stream, text, new, at, line}`: `new` is the number of the hindsight statement that wrote it, or -1; then `calls` are the
+    lines, outermost first, that called the function in which it stands (none: left out). A
     record `{skip: [a, b]}` stands for recorded output records a..b-1, whose loop was skipped.
     """
 
@@ -28,9 +29,12 @@ class TranscriptWriter:
         self._file = open(move_up(opened), "w", encoding="utf-8")
         self._joiner = Joiner(self._write)
 
-    def write(self, stream: str, text: str, new: int, at: list[list[Any]], line: str) -> None:
+    def write(
+        self, stream: str, text: str, new: int, at: list[list[Any]], line: str, calls: Sequence[str] = ()
+    ) -> None:
         """Add a record, joined with the last one if both come from the same place."""
-        self._joiner.add(text, stream=stream, new=new, at=at, line=line)
+        more = {"calls": list(calls)} if calls else {}
+        self._joiner.add(text, stream=stream, new=new, at=at, line=line, **more)
 
     def skip(self, first: int, last: int) -> None:
         """Recorded output records `first`..`last`-1 were skipped here."""

@@ -32,12 +32,17 @@ class HindsightProbe:
 
     def enter(self) -> None:
         """Before the statement; statements can nest through the functions that they call."""
-        self._kept.append(self._capture(sys._getframe(1)))
+        frame = sys._getframe(1)
+        self._kept.append(self._capture(frame))
+        if not self._runtime.hindsight:
+            self._runtime.hindsight_frame = frame
         self._runtime.suspended += 1
         self._runtime.hindsight.append(self.index)
 
     def leave(self) -> None:
         """After the statement, also when it raised."""
         self._runtime.hindsight.pop()
+        if not self._runtime.hindsight:
+            self._runtime.hindsight_frame = None
         self._runtime.suspended -= 1
         self._apply(self._kept.pop())

@@ -134,3 +134,13 @@ def calling_line(frame: FrameType | None, user_files: set[str]) -> str:
             return f"{frame.f_code.co_filename}:{frame.f_lineno}"
         frame = frame.f_back
     return ""
+
+
+def calling_lines(frame: FrameType | None, user_files: set[str]) -> list[str]:
+    """`file:line` of all user code in the stack of `frame`, outermost first."""
+    found: list[str] = []
+    while frame is not None:
+        if frame.f_code.co_filename in user_files:
+            found.append(f"{frame.f_code.co_filename}:{frame.f_lineno}")
+        frame = frame.f_back
+    return found[::-1]

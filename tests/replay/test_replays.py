@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import subprocess
 import sys
 import tracemalloc
@@ -124,6 +125,50 @@ def test_each_line_is_shown_once_and_in_its_place(tmp_path: Path) -> None:
     ]
     assert {r["origin"] for r in records if "@@" not in r["text"]} == {"recorded"}
     assert json.loads(run.flor("verify", "--json"))["replays"] == 5
+
+
+CALLS = """\
+def double(x):
+    #+inside print("@@ inside", x)
+    if x > 4:
+        x += 1
+        #+late print("@@ late", x)
+    return 2 * x
+def both(x):
+    y = double(x)
+    #+between print("@@ between", x)
+    z = double(x + 1)
+    return y + z
+for epoch in range(4):
+    #+head print("@@ head", epoch)
+    a = both(
+        epoch
+    )
+    #+middle print("@@ middle", a)
+    b = double(epoch)
+    for step in range(2):
+        b += double(step)
+        #+step print("@@ step", step)
+    #+tail print("@@ tail", epoch)
+#+end print("@@ end")
+"""
+STATEMENTS = ("inside", "late", "between", "head", "middle", "step", "tail", "end")
+
+
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 9))])
+def test_replays_of_any_statements_in_any_order_add_up_to_the_truth(
+    seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In functions, between calls of them and around loops, where the recorded run printed nothing at all."""
+    monkeypatch.setattr(sys.modules[__name__], "SCRIPT", CALLS)
+    chance = random.Random(seed)
+    run = Run(tmp_path)
+    shown: set[str] = set()
+    for _ in range(3):
+        names = chance.sample(STATEMENTS, chance.randint(1, 4))
+        run.replay(*names, options=("--workers", str(chance.randint(1, 2))))
+        shown.update(names)
+        assert run.logs() == run.truth(*shown), (names, shown)
 
 
 def test_a_part_of_the_run_adds_its_part(tmp_path: Path) -> None:

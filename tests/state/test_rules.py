@@ -396,15 +396,16 @@ def test_no_user_method_is_called() -> None:
     assert object.__getattribute__(w.v["h"], "__dict__") == {"items": [1, 2]} and len(w.v["many"]) == 2
 
 
-def test_deep_structures_do_not_recurse() -> None:
+@pytest.mark.parametrize("links", [20_000, pytest.param(100_000, marks=pytest.mark.slow)])
+def test_deep_structures_do_not_recurse(links: int) -> None:
     head: Any = None
-    for i in range(100_000):
+    for i in range(links):
         head = [i, head]
     w = World(head=head)
     entry = w.snap()
     w.v["head"][0] = -1
     target = w.snap()
-    w.v["head"][0] = 99_999
+    w.v["head"][0] = links - 1
     w.replay(entry, target)
     assert w.v["head"][0] == -1
     while head is not None:  # the interpreter's own deallocation is not what is tested
@@ -423,11 +424,8 @@ def test_a_deep_list_is_built_anew() -> None:
     assert w.v["head"][0] == 19_999
 
 
-LINKS = 100_000
-
-
-def chain(link: Callable[[int, Any], Any], end: Any = None) -> Any:
-    for i in range(LINKS):
+def chain(link: Callable[[int, Any], Any], links: int, end: Any = None) -> Any:
+    for i in range(links):
         end = link(i, end)
     return end
 
@@ -438,25 +436,26 @@ def unlink(head: Any, following: Callable[[Any], Any]) -> None:
         head = following(head)
 
 
+@pytest.mark.parametrize("links", [20_000, pytest.param(100_000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("link, following", [
     pytest.param(lambda i, rest: Node(n=i, rest=rest), lambda x: x.__dict__.pop("rest"), id="objects"),
-    pytest.param(lambda i, rest: {"n": i, "rest": rest}, lambda x: x.pop("rest"), id="dicts", marks=pytest.mark.slow),
+    pytest.param(lambda i, rest: {"n": i, "rest": rest}, lambda x: x.pop("rest"), id="dicts"),
 ])  # fmt: skip
-def test_long_chains_do_not_recurse(link: Callable[[int, Any], Any], following: Callable[[Any], Any]) -> None:
+def test_long_chains_do_not_recurse(link: Callable[[int, Any], Any], following: Callable[[Any], Any], links: int) -> None:
     def of(x: Any) -> dict[str, Any]:
         return x if type(x) is dict else vars(x)
 
-    head = chain(link)
+    head = chain(link, links)
     w = World(head=head, Node=Node)
     entry = w.snap()
     middle = head
-    for _ in range(LINKS // 2):
+    for _ in range(links // 2):
         middle = of(middle)["rest"]
     of(middle)["n"] = -1
     cut, of(middle)["rest"] = of(middle)["rest"], None
     changed = w.snap()
     w.replay(changed, entry)  # the second half of the chain is built anew, the first is kept
-    assert w.v["head"] is head and of(middle)["n"] == LINKS - 1 - LINKS // 2
+    assert w.v["head"] is head and of(middle)["n"] == links - 1 - links // 2
     born = of(middle)["rest"]
     assert type(born) is type(cut) and born is not cut and of(born)["n"] == of(cut)["n"]
     last = born

@@ -342,3 +342,23 @@ def test_parameters_that_change_within_autocast_are_refused() -> None:
         w.v["count"] = 0
     w.replay(entry, trained)
     assert w.v["count"] == 1
+
+
+@pytest.mark.parametrize("born_later", [False, True])
+def test_a_gradient_that_fits_its_parameter_no_more(born_later: bool) -> None:
+    def make() -> Any:
+        x = torch.nn.Parameter(some(0, 4))
+        x.square().sum().backward()
+        return x
+
+    w = World(x=None if born_later else make())
+    kept = w.v["x"]
+    entry = w.snap()
+    x = w.v["x"] = kept if kept is not None else make()
+    shape = x.data
+    x.data = some(1, 3).double()
+    target = w.snap()
+    x.data = shape
+    w.v["x"] = kept
+    w.replay(entry, target)
+    assert w.v["x"].tolist() == some(1, 3).double().tolist() and w.v["x"].grad.tolist() == (some(0, 4) * 2).tolist()

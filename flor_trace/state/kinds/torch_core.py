@@ -98,9 +98,17 @@ def set_hooks(obj: Any, wanted: Any) -> None:
 
 def replace_grad(obj: Any, grad: Any) -> None:
     """Set a tensor's gradient, of whatever form the present one is."""
-    if own_grad(obj) is not grad:
-        set_grad(obj, None)
+    if own_grad(obj) is grad:
+        return
+    set_grad(obj, None)
+    if grad is None or (shape_of(grad), dtype_of(grad)) == (shape_of(obj), dtype_of(obj)):
         set_grad(obj, grad)
+        return
+    # Something was assigned to `.data` behind the gradient's back: for a moment the tensor is what the gradient fits.
+    content = obj.detach()
+    set_data(obj, torch.empty_like(grad))
+    set_grad(obj, grad)
+    set_data(obj, content)
 
 
 def of_class(cls: Any, made: Any, requires_grad: bool) -> Any:

@@ -42,7 +42,7 @@ from flor_trace.runtime.output import Streams, serve_terminal_size
 from flor_trace.runtime.overlay import Overlay
 from flor_trace.runtime.position import Boundary
 from flor_trace.runtime.probes import ProbeFactory
-from flor_trace.runtime.sources import DAMAGED, Sources
+from flor_trace.runtime.sources import DAMAGED, Sources, paired
 from flor_trace.runtime.trackers import TRACKERS, keep_offline
 from flor_trace.state import rng
 from flor_trace.store.reader import Run
@@ -264,7 +264,7 @@ def _recorded_values(run: Run, history: History) -> list[Any]:
     why = "its record in the journal is damaged"
     for event in run.events("source_values"):
         try:
-            read = pickle.loads(run.blob(event["blob"]))
+            read = paired(pickle.loads(run.blob(event["blob"])))
         except CorruptRecord as damage:
             why = str(damage)
             continue

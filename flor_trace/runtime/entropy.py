@@ -51,6 +51,9 @@ class Source:
     applies: Applies = _always
     plain: bool = False
     """Whether results are JSON-able as they are and every call counts."""
+    later: bool = False
+    """Whether every call counts, results never change and no library's draw is within the call: then `pack(result, None)` can wait
+    until the values are handed over."""
     tape: Tape | None = None
     """For a function whose result cannot be kept, such as a file of random name: keeps what it draws (given None), or lets
     it draw what is given."""
@@ -151,9 +154,9 @@ def _datetime_sources() -> Iterator[tuple[Callable[..., Any], Source]]:
     if datetime is None:
         return
     for name in ("now", "utcnow", "today"):
-        yield getattr(datetime, name), Source(f"datetime.{name}", _pack_datetime, _serve_datetime)
+        yield getattr(datetime, name), Source(f"datetime.{name}", _pack_datetime, _serve_datetime, later=True)
     yield _attribute("datetime", "date").today, Source(
-        "date.today", lambda v, f: [v.year, v.month, v.day], lambda p, f, a, k: f.__self__(*p)
+        "date.today", lambda v, f: [v.year, v.month, v.day], lambda p, f, a, k: f.__self__(*p), later=True
     )
 
 
@@ -181,13 +184,13 @@ def _serve_uuid(payload: Any, f: Any, args: tuple[Any, ...], kwargs: dict[str, A
 def _system_sources() -> Iterator[tuple[Callable[..., Any], Source]]:
     import os
 
-    yield os.urandom, Source("os.urandom", _pack_bytes, _serve_bytes)
+    yield os.urandom, Source("os.urandom", _pack_bytes, _serve_bytes, later=True)
     if hasattr(os, "getrandom"):
-        yield os.getrandom, Source("os.getrandom", _pack_bytes, _serve_bytes)
+        yield os.getrandom, Source("os.getrandom", _pack_bytes, _serve_bytes, later=True)
     uuid = sys.modules.get("uuid")
     if uuid is not None and hasattr(uuid, "uuid4"):
-        yield uuid.uuid1, Source("uuid.uuid1", _pack_uuid, _serve_uuid)
-        yield uuid.uuid4, Source("uuid.uuid4", _pack_uuid, _serve_uuid)
+        yield uuid.uuid1, Source("uuid.uuid1", _pack_uuid, _serve_uuid, later=True)
+        yield uuid.uuid4, Source("uuid.uuid4", _pack_uuid, _serve_uuid, later=True)
     secrets = sys.modules.get("secrets")
     if secrets is not None and hasattr(secrets, "token_urlsafe"):
         yield secrets.token_bytes, Source("secrets.token_bytes", _pack_bytes, _serve_bytes)

@@ -3,8 +3,9 @@
 Rewritten code calls `CLOCK(<callee>)(args)` where the callee's last name is in `CLOCK_NAMES`. `Sources.clock` finds the
 callee by identity among the functions known in `runtime.entropy`; whatever else bears such a name is returned untouched.
 
-The stream is a flat list of `(name, payload)`; a payload consists of JSON-able builtins. The offset in it is part of
-every snapshot, so that a jump continues with the values that the recorded run saw there.
+The stream consists of names and payloads, which are JSON-able builtins. The offset in it is part of every snapshot, so that a
+jump continues with the values that the recorded run saw there. While recording it is one flat list, `[name, payload, name, payload, …]`: a
+tuple for each value would be followed by the garbage collector, and takes ten times as long to pickle.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from types import BuiltinFunctionType, FunctionType
 from typing import Any, Literal
 
 from flor_trace.runtime.entropy import KNOWN_NAMES, Source, Tape, bound_source, known_sources
@@ -31,6 +33,13 @@ DAMAGED = "a value that is damaged in the store"
 """The name that stands in a loaded stream for a value that cannot be read any more; its payload says why."""
 
 
+def paired(flat: list[Any]) -> list[Value]:
+    """The values in what `Sources.drain` gave (runs recorded by earlier versions hold them in pairs already)."""
+    if flat and type(flat[0]) is tuple:
+        return flat
+    return list(zip(flat[::2], flat[1::2], strict=True))
+
+
 class Sources:
     """Records what known clock and entropy functions return, or serves it again.
 
@@ -43,9 +52,11 @@ class Sources:
         self.on_damage: Callable[[str], None] = lambda why: None
         """Called (replay) when a value is asked for that is damaged; if it returns, that is a mismatch."""
         self._main = _thread.get_ident()
+        self._recorded: list[Any] = []
+        self._pack_later: dict[str, Callable[[Any, Any], Any]] = {}
         self._stream: list[Value] = []
         self._start = 0
-        """Offset of the first value in `_stream`: what was drained before lies below it."""
+        """Offset of the first value in `_recorded` or `_stream`: what was drained before lies below it."""
         self._cursor = 0
         self._lost = False
         self._suspended = 0
@@ -62,8 +73,16 @@ class Sources:
 
     def clock(self, f: Any) -> Any:
         """Return `f`, or what stands in for it where it is a known source and the mode asks for that."""
-        # Looking up an arbitrary callable would run its __hash__ and __eq__; those of the types in `_safe` are C code.
-        if id(type(f)) in self._safe:
+        # Looking up an arbitrary callable would run its __hash__ and __eq__; those of these types are C code.
+        kind = type(f)
+        if kind is BuiltinFunctionType:
+            return self._table.get(f) or self._miss(f)
+        if kind is FunctionType or kind is type:
+            found = self._table.get(f)
+            if found is None and self._modules_seen == len(sys.modules):
+                return f
+            return found or self._miss(f)
+        if id(kind) in self._safe:  # dear: `id` is audited, and the files' hook is called each time
             return self._table.get(f) or self._miss(f)
         return self._miss(f)
 
@@ -99,7 +118,7 @@ class Sources:
     @property
     def offset(self) -> int:
         """Number of values recorded or served so far, from the run's beginning."""
-        return self._start + len(self._stream) if self.mode == "record" else self._cursor
+        return self._start + len(self._recorded) // 2 if self.mode == "record" else self._cursor
 
     @offset.setter
     def offset(self, value: int) -> None:
@@ -119,12 +138,16 @@ class Sources:
         if all(name == LIBRARY for name, _ in between):
             self._cursor = max(self._cursor, offset)
 
-    def drain(self) -> tuple[int, list[Value]]:
-        """Hand over the values recorded since the last call, with the offset of the first."""
-        start, values = self._start, self._stream[:]
-        del self._stream[: len(values)]
-        self._start += len(values)
-        return start, values
+    def drain(self) -> tuple[int, list[Any]]:
+        """Hand over what was recorded since the last call, as names and payloads in turn (see `paired`), with the first one's offset."""
+        start, flat = self._start, self._recorded[:]
+        del self._recorded[: len(flat)]
+        self._start += len(flat) // 2
+        if not self._pack_later.keys().isdisjoint(flat[::2]):
+            for at in range(0, len(flat), 2):
+                if pack := self._pack_later.get(flat[at]):
+                    flat[at + 1] = pack(flat[at + 1], None)
+        return start, flat
 
     def load(self, values: Iterable[Value | list[Any]], start: int = 0) -> None:
         """Set the recorded stream to serve from; `start` is the offset of the first of `values`."""
@@ -150,16 +173,18 @@ class Sources:
             return self._taped(f, source, source.tape)
         if self.mode == "replay":
             return self._serving(f, source)
-        return self._recording_plain(f, source.name) if source.plain else self._recording(f, source)
+        if source.later:
+            self._pack_later[source.name] = source.pack
+        return self._recording_plain(f, source.name) if source.plain or source.later else self._recording(f, source)
 
     def _recording_plain(self, f: Callable[..., Any], name: str) -> Callable[..., Any]:
         # The path of time.time() in a training loop: every name in it is a cell or an argument.
-        append, get_ident, main = self._stream.append, _thread.get_ident, self._main
+        extend, get_ident, main = self._recorded.extend, _thread.get_ident, self._main
 
         def call(*args: Any, **kwargs: Any) -> Any:
             value = f(*args, **kwargs)
             if get_ident() == main:
-                append((name, value))
+                extend((name, value))
             return value
 
         return call
@@ -173,7 +198,7 @@ class Sources:
                 value = f(*args, **kwargs)
             finally:
                 self._inside -= 1
-            self._stream.append((source.name, source.pack(value, f)))
+            self._recorded.extend((source.name, source.pack(value, f)))
             return value
 
         return call
@@ -185,7 +210,7 @@ class Sources:
             if self.mode == "record":
                 with self._alone(), tape(None) as drawn:
                     made = f(*args, **kwargs)
-                self._stream.append((source.name, drawn))
+                self._recorded.extend((source.name, drawn))
                 return made
             if not self._next_is(source.name):
                 return f(*args, **kwargs)
@@ -248,7 +273,7 @@ class Sources:
             if self.mode == "replay":
                 return self._drawn(size) or real(size)
             data = real(size)
-            self._stream.append((LIBRARY, data.hex()))
+            self._recorded.extend((LIBRARY, data.hex()))
             return data
 
         random._urandom = urandom  # type: ignore[attr-defined]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from flor_trace.doctor import dynamic, static, surroundings
-from flor_trace.doctor.findings import INEXACT, Finding, as_text
+from flor_trace.doctor.findings import INEXACT, PERHAPS, Finding, as_text, grouped
 from flor_trace.doctor.sources import read_sources
 from flor_trace.errors import UsageError
 
@@ -27,7 +27,7 @@ def doctor(script: str, args: list[str], *, store: str, run: bool, seconds: floa
         run: also record and replay its first `seconds` (None: the default).
 
     Returns:
-        0 nothing inexact found, 3 something inexact.
+        0 nothing inexact found, or only in branches that may not be taken; 3 something inexact.
 
     Raises:
         UsageError: the script cannot be read.
@@ -62,9 +62,13 @@ def _print(script: str, files: int, about: dict[str, Any], findings: list[Findin
         print(_cost(figures))
     if findings:
         print(as_text(findings))
-    inexact = sum(finding.grade == INEXACT for finding in findings)
-    verdict = f"; the recorded part replays {figures['verdict']}" if "verdict" in figures else ""
-    print(f"{inexact} things will be inexact{verdict}" if inexact else f"nothing inexact found{verdict}")
+    grades = [finding.grade for finding, _ in grouped(findings)]
+    text = f"things that will be inexact: {grades.count(INEXACT)}" if INEXACT in grades else "nothing inexact found"
+    if PERHAPS in grades:
+        text += f"; things that may be, where a branch is taken: {grades.count(PERHAPS)}"
+    if "verdict" in figures:
+        text += f"; the recorded part replays {figures['verdict']}"
+    print(text)
     sys.stdout.flush()
 
 

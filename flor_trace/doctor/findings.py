@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-INEXACT, REMARK = "inexact", "remark"
+INEXACT, PERHAPS, REMARK = "inexact", "perhaps", "remark"
+_GRADES = (INEXACT, PERHAPS, REMARK)
 
 
 @dataclass(frozen=True)
@@ -15,7 +16,7 @@ class Finding:
 
     Attributes:
         rule: a short fixed name, such as "network".
-        grade: "inexact" if a replay may differ or be refused because of it, else "remark".
+        grade: "inexact" if a replay may differ or be refused because of it, "perhaps" if so only where a branch is taken, else "remark".
         where: `file:line`, or empty.
         what: what was found.
         effect: what will be inexact, or otherwise than expected.
@@ -37,7 +38,7 @@ class Finding:
 def grouped(findings: Sequence[Finding]) -> list[tuple[Finding, list[str]]]:
     """Findings that differ in their place only, together: the first, and all places; what is inexact comes first."""
     groups: dict[tuple[str, ...], tuple[Finding, list[str]]] = {}
-    for finding in sorted(findings, key=lambda f: f.grade != INEXACT):
+    for finding in sorted(findings, key=lambda f: _GRADES.index(f.grade)):
         key = (finding.rule, finding.grade, finding.what, finding.effect, finding.advice)
         places = groups.setdefault(key, (finding, []))[1]
         if finding.where and finding.where not in places:

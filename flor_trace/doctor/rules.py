@@ -101,6 +101,23 @@ RULES = (
         "record without it, or expect replay to begin at the start of that loop",
     ),
     Rule(
+        "identity", REMARK,
+        ("id", "os.getpid", "os.getppid", "threading.get_ident", "threading.get_native_id", "os.uname", "platform.node",
+         "socket.gethostname"),
+        "{callee}: what differs from process to process, or from machine to machine",
+        "replay has another value: printed, it is a line that differs; computed with, it is a divergence (only an id that stands for an "
+        "object, as a key of a dict does, is restored)",
+        "print or use something else, such as a name or a count of your own",
+    ),
+    Rule(
+        "hidden-state", REMARK,
+        ("zlib.compressobj", "zlib.decompressobj", "bz2.BZ2Compressor", "bz2.BZ2Decompressor", "lzma.LZMACompressor",
+         "lzma.LZMADecompressor", "sqlite3.connect", "queue.SimpleQueue"),
+        "{callee}: an object whose state cannot be seen",
+        "a snapshot at which it is alive is not restored: replay executes from an earlier one instead, slower and as exact",
+        "make and close it within one iteration, or outside of the training",
+    ),
+    Rule(
         "compiled", REMARK,
         ("torch.compile", "torch.jit.script", "torch.jit.trace", "torch.export.export"),
         "{callee}: compiled code",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator, Sequence
 
-from flor_trace.doctor.findings import INEXACT, REMARK, Finding
+from flor_trace.doctor.findings import INEXACT, PERHAPS, REMARK, Finding
 from flor_trace.doctor.rules import RULES
 from flor_trace.doctor.sources import Source
 from flor_trace.runtime.nondeterminism import ADDING, ON_CUDA
@@ -49,9 +49,10 @@ class _Examiner(ast.NodeVisitor):
         self.mentions_cuda = False
         self._installed = installed
         self._names = dict(_aliases(source.tree))
-        self._operations: list[tuple[str, ast.Call]] = []
+        self._operations: list[tuple[str, ast.Call, str]] = []
         self._generator: str | None = None
         self._loops = 0
+        self._branches = 0
 
     # -- the tree -------------------------------------------------------------------------------------------------------
 
@@ -77,6 +78,25 @@ class _Examiner(ast.NodeVisitor):
         """As `visit_For`."""
         self._loop(node)
 
+    def visit_If(self, node: ast.If) -> None:
+        """A branch: what is in it may never be executed, but for what guards a module against being imported."""
+        self._branch(node.test, [*node.body, *node.orelse])
+
+    def visit_IfExp(self, node: ast.IfExp) -> None:
+        """As `visit_If`."""
+        self._branch(node.test, [node.body, node.orelse])
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> None:
+        """A class: does it define what snapshots or the garbage collector care for?"""
+        methods = {part.name: part for part in node.body if isinstance(part, ast.FunctionDef)}
+        if "__hash__" in methods:
+            self._find("user-hash", REMARK, methods["__hash__"], f"{node.name} defines __hash__",
+                       "a snapshot with a new dict or set that holds such objects is not restored, since that would run your code: replay "
+                       "executes instead", "key by a string or a number where replay is to be fast")  # fmt: skip
+        if "__del__" in methods:
+            self._finalizer(methods["__del__"], f"{node.name} defines __del__")
+        self.generic_visit(node)
+
     def visit_Call(self, node: ast.Call) -> None:
         """A call: what is known of its callee?"""
         callee = self._full_name(node.func)
@@ -87,8 +107,10 @@ class _Examiner(ast.NodeVisitor):
                 self._find(rule.name, rule.grade, node, rule.what.format(callee=callee), rule.effect, rule.advice)
                 break
         self._loader(callee, node)
+        if callee == "weakref.finalize":
+            self._finalizer(node, callee)
         if method.rstrip("_") in {name.rstrip("_") for name in ON_CUDA | ADDING} or method in ("interpolate", "grid_sample", "ctc_loss"):
-            self._operations.append((method, node))
+            self._operations.append((method, node, self._graded(INEXACT)))
         if isinstance(node.func, ast.Attribute) and node.func.attr == "cuda":
             self.mentions_cuda = True
         self.generic_visit(node)
@@ -116,13 +138,31 @@ class _Examiner(ast.NodeVisitor):
 
     def operations(self, uses_cuda: bool) -> Iterator[Finding]:
         """Nondeterministic operations that are called by name, where nothing asks for deterministic ones."""
-        for method, node in self._operations:
+        for method, node, grade in self._operations:
             accumulates = any(k.arg == "accumulate" and getattr(k.value, "value", False) is True for k in node.keywords)
             if uses_cuda or (method in ADDING and accumulates):
                 place = "CUDA" if uses_cuda else "several CPU threads"
-                yield Finding("operations", INEXACT, self._where(node), f"{method}: nondeterministic on {place}",
+                yield Finding("operations", grade, self._where(node), f"{method}: nondeterministic on {place}",
                               "its result may differ from one execution to the next in the last bits, and training carries that on",
                               "call torch.use_deterministic_algorithms(True), or accept a verdict within tolerance")  # fmt: skip
+
+    def _branch(self, test: ast.expr, parts: Sequence[ast.AST]) -> None:
+        self.visit(test)
+        guard = any(isinstance(part, ast.Name) and part.id == "__name__" for part in ast.walk(test))
+        self._branches += not guard
+        for part in parts:
+            self.visit(part)
+        self._branches -= not guard
+
+    def _finalizer(self, node: ast.stmt | ast.expr, what: str) -> None:
+        self._find("finalizers", REMARK, node, f"{what}: code that runs when an object dies",
+                   "objects in reference cycles die when the garbage collector or the interpreter's end comes to them, which is elsewhere "
+                   "in replay: what such code prints or changes then may differ",
+                   "release by an explicit call, or break the cycle")  # fmt: skip
+
+    def _graded(self, grade: str) -> str:
+        """The grade of a finding here: what is inexact only in a branch is so perhaps."""
+        return PERHAPS if grade == INEXACT and self._branches else grade
 
     def _loop(self, node: ast.For | ast.While) -> None:
         if self._generator is not None and self._loops == 0 and _trains(node):
@@ -161,7 +201,7 @@ class _Examiner(ast.NodeVisitor):
     # -- tools ----------------------------------------------------------------------------------------------------------
 
     def _find(self, rule: str, grade: str, node: ast.expr | ast.stmt, what: str, effect: str, advice: str) -> None:
-        self.findings.append(Finding(rule, grade, self._where(node), what, effect, advice))
+        self.findings.append(Finding(rule, self._graded(grade), self._where(node), what, effect, advice))
 
     def _where(self, node: ast.expr | ast.stmt) -> str:
         return f"{self.source.path}:{node.lineno}"

@@ -22,12 +22,15 @@ from flor_trace.store.reader import Run
 EXAMINED_SECONDS = 120.0
 """A unit that took longer when recorded is not executed again unasked."""
 
-_ORDER = ("operation", "entropy", "clock", "network", "process")
+_ORDER = ("operation", "entropy", "collector", "clock", "network", "process", "identity")
 _MEANING = {
     "operation": "{what} ({where}, {times} times)",
     "entropy": "random numbers that no seed governs: {what} at {where}",
+    "collector": "the garbage collector ran a finalizer, elsewhere than when recorded: {what} at {where}; call gc.disable(), and "
+                 "gc.collect() at fixed places",
     "clock": "the clock is read where it is not recorded: {what} at {where}",
     "network": "what comes over the network is not recorded: a connection is made at {where}",
+    "identity": "what differs from process to process is read: {what} at {where}",
     "process": "what runs beside the script is not repeated in step with it: a {what} is started at {where}",
 }
 SHOWN = 3

@@ -3,6 +3,7 @@ comparisons with the recorded state that go with them."""
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 from collections.abc import Callable
@@ -20,7 +21,8 @@ from flor_trace.runtime.position import EXIT, Boundary
 
 
 class Mover:
-    """Restores, compares, and tells the coordinator what came of it."""
+    """Restores, compares, and tells the coordinator what came of it. `buries`: whether the script has finalizers, so that what a
+    restore has replaced is looked for and dies at once."""
 
     def __init__(
         self, history: History, plan: Plan, restorer: Restorer, link: Link, avoided: Avoided, mismatches: Callable[[], list[str]]
@@ -30,6 +32,7 @@ class Mover:
         self.restorer = restorer
         self.link = link
         self.avoided = avoided
+        self.buries = False
         self._mismatches = mismatches
         self._sampler = Sampler(everything=plan.run_all)
         self._process = os.getpid()
@@ -82,6 +85,9 @@ class Mover:
             self._give_up(ref, _words(error))
         if leaving is not None:
             leaving.abandon()
+        if self.buries:
+            # Objects in cycles that the restore has replaced die now, and not in the middle of what comes.
+            gc.collect()
         self.verify(ref, frame, restored=True)
 
     def _graph_needed(self, ref: SnapshotRef, name: str) -> None:

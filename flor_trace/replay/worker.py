@@ -94,6 +94,8 @@ class Worker:
             avoided=Avoided(spec["avoid"]),
             mismatches=self._machine.mismatches,
         )
+        sources = (self._run.source(event["source"]) for event in self._run.events("module"))
+        self._session.mover.buries = any(re.search(rb"__del__|weakref", source) for source in sources)
         if spec.get("where"):
             self._session.shows = Filter(Condition(spec["where"]["condition"]), spec["where"]["places"]).shows
         self._isolator = self._make_isolator() if spec.get("isolate") else None

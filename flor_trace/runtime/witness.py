@@ -6,9 +6,11 @@ recorded and served, so only what is read behind our back is noted: by libraries
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import sys
+import threading
 import time
 from collections import Counter
 from types import FrameType
@@ -16,7 +18,9 @@ from typing import Any, NamedTuple
 
 from flor_trace.runtime.nondeterminism import why_nondeterministic
 
-ENTROPY, CLOCK, OPERATION, PROCESS, NETWORK = "entropy", "clock", "operation", "process", "network"
+ENTROPY, CLOCK, OPERATION, PROCESS, NETWORK, IDENTITY, COLLECTOR = (
+    "entropy", "clock", "operation", "process", "network", "identity", "collector"
+)  # fmt: skip
 
 _OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _STANDARD = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
@@ -44,14 +48,18 @@ class Witness:
         self.seen: Counter[Seen] = Counter()
         self._on = False
         self._mode: Any = None
+        self._collecting = self._asked = False
         self._watched: dict[Any, tuple[str, str]] = {os.urandom: (ENTROPY, "os.urandom"), os.getrandom: (ENTROPY, "os.getrandom")}
         for name in ("time", "time_ns", "perf_counter", "perf_counter_ns", "monotonic", "monotonic_ns"):
             self._watched[getattr(time, name)] = (CLOCK, f"time.{name}")
+        for function in (id, os.getpid, os.getppid, threading.get_ident):
+            self._watched[function] = (IDENTITY, f"{function.__name__}()")
         self._watched[random.SystemRandom] = (ENTROPY, "random.SystemRandom")
 
     def start(self) -> None:
         """Begin to watch the calling thread, and what the interpreter audits."""
         self._on = True
+        gc.callbacks.append(self._collects)
         _install_hook(self)
         sys.setprofile(self._profile)
 
@@ -59,6 +67,7 @@ class Witness:
         """Watch no more."""
         self._on = False
         sys.setprofile(None)
+        gc.callbacks.remove(self._collects)
         if self._mode is not None:
             self._mode.__exit__(None, None, None)
             self._mode = None
@@ -88,10 +97,17 @@ class Witness:
     # -- what tells -----------------------------------------------------------------------------------------------------
 
     def _profile(self, frame: FrameType, event: str, function: Any) -> None:
-        if event == "c_call" and type(function) is _BUILTIN:
+        if function is gc.collect:
+            self._asked = event == "c_call"
+        elif event == "call" and self._collecting and not self._asked and _is_users(frame):
+            self._note(COLLECTOR, f"{frame.f_code.co_qualname}()", frame)
+        elif event == "c_call" and type(function) is _BUILTIN:
             found = self._watched.get(function)
-            if found is not None and not frame.f_code.co_filename.startswith(_OURS):
+            if found is not None and not frame.f_code.co_filename.startswith(_OURS) and (found[0] != IDENTITY or _is_users(frame)):
                 self._note(*found, frame)
+
+    def _collects(self, phase: str, info: dict[str, int]) -> None:
+        self._collecting = phase == "start"
 
     def _audited(self, event: str, args: tuple[Any, ...]) -> None:
         if event == "open":
@@ -111,6 +127,12 @@ class Witness:
 
 
 _BUILTIN = type(len)
+
+
+def _is_users(frame: FrameType) -> bool:
+    """Whether the frame itself is of code that is not installed: libraries ask for addresses and process numbers all the time."""
+    name = frame.f_code.co_filename
+    return not ("site-packages" in name or "dist-packages" in name or name.startswith((_OURS, _STANDARD, "<")))
 
 
 def _place(frame: FrameType | None) -> str | None:

@@ -22,6 +22,10 @@ FOUND = {
     "standard-input": "lr = float(input('lr? '))\n",
     "signals": "import signal\nsignal.alarm(3)\n",
     "cuda-graphs": "import torch\ng = torch.cuda.CUDAGraph()\n",
+    "identity": "print(id(model))\n",
+    "hidden-state": "import zlib\nz = zlib.compressobj()\n",
+    "user-hash": "class Key:\n    def __hash__(self): return 7\n",
+    "finalizers": "class Temp:\n    def __del__(self): print('gone')\n",
     "compiled": "import torch\nmodel = torch.compile(model)\n",
     "library-loop": "from transformers import Trainer\nTrainer(model=m).train()\n",
     "trackers": "import wandb\nwandb.init()\n",
@@ -36,6 +40,9 @@ SILENT = {
     "threads": "import torch\ntorch.set_num_threads(1)\n",
     "processes": "process = Process()\n",
     "standard-input": "def input_(): pass\ninput_()\n",
+    "identity": "import uuid\nuuid.uuid4()\n",
+    "user-hash": "class Key:\n    def __eq__(self, other): return False\n",
+    "finalizers": "class Temp:\n    def close(self): pass\n",
     "compiled": "import re\nre.compile('x')\n",
     "unseeded": "import torch\ntorch.manual_seed(0)\n",
     "persistent-workers": "from torch.utils.data import DataLoader\nd = DataLoader(data, num_workers=0, persistent_workers=False)\n",
@@ -65,6 +72,13 @@ def test_not_found(tmp_path: Path, rule: str) -> None:
 
 def test_every_rule_is_tried() -> None:
     assert {rule.name for rule in RULES} <= FOUND.keys()
+
+
+def test_what_is_in_a_branch_is_inexact_perhaps(tmp_path: Path) -> None:
+    source = "import torch.distributed as dist\nif ddp:\n    dist.init_process_group()\nx = dist.init_process_group() if ddp else 1\n"
+    guarded = "import torch.distributed as dist\nif __name__ == '__main__':\n    dist.init_process_group()\n"
+    assert [finding.grade for finding in findings(tmp_path, source) if finding.rule == "distributed"] == ["perhaps"] * 2
+    assert [finding.grade for finding in findings(tmp_path, guarded) if finding.rule == "distributed"] == ["inexact"]
 
 
 def test_operations_on_processors_need_accumulate(tmp_path: Path) -> None:

@@ -166,6 +166,62 @@ def test_an_attribute_that_only_hindsight_statements_have_is_theirs(tmp_path: Pa
     assert "trainer.seen" in folder.diverged()
 
 
+IDENTITY = """\
+import os
+total = 0
+for epoch in range(2):
+    for step in range(2):
+        total += os.getpid()
+    print("epoch", epoch)
+"""
+CALENDAR = """\
+import os
+total = 0
+for epoch in range(2):
+    for step in range(2):
+        total += os.stat("marker").st_mtime_ns
+    print("epoch", epoch)
+"""
+
+
+def test_what_differs_from_process_to_process_is_named(tmp_path: Path) -> None:
+    assert f"is read: getpid() at {tmp_path / 'train.py'}:5" in Folder(tmp_path, IDENTITY).diverged()
+
+
+CYCLES = """\
+class Node:
+    def __init__(self, name):
+        self.name, self.me = name, self
+    def __del__(self):
+        print("died", self.name)
+hold = []
+for epoch in range(3):
+    for step in range(40):
+        last = Node(f"{epoch}.{step}")
+        hold += [[] for _ in range(30)]
+    print('epoch', epoch)
+"""
+
+
+def test_finalizers_that_the_garbage_collector_runs_are_named_and_can_be_made_exact(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    folder = Folder(tmp_path / "a", CYCLES)
+    done = folder.flor("replay", "--workers", "1")
+    told = "the garbage collector ran a finalizer, elsewhere than when recorded: Node.__del__() at "
+    assert done.returncode == 0 or told in done.stderr, done.stderr
+    steady = CYCLES.replace("hold", "import gc; gc.disable(); hold", 1).replace("    print('", "    gc.collect()\n    print('")
+    done = Folder(tmp_path / "b", steady).flor("replay", "--workers", "2")
+    assert done.returncode == 0 and "replay exact" in done.stderr, done.stderr
+
+
+def test_nothing_is_blamed_where_nothing_is_provable(tmp_path: Path) -> None:
+    folder = Folder(tmp_path, CALENDAR, marker="")
+    os.utime(tmp_path / "marker", ns=(1, 1))
+    said = folder.diverged()
+    assert said.count("likely cause:") == 1 and "likely cause: not found" in said, said
+
+
 FILES = """\
 from pathlib import Path
 for epoch in range(3):

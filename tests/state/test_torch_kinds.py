@@ -362,3 +362,43 @@ def test_a_gradient_that_fits_its_parameter_no_more(born_later: bool) -> None:
     w.v["x"] = kept
     w.replay(entry, target)
     assert w.v["x"].tolist() == some(1, 3).double().tolist() and w.v["x"].grad.tolist() == (some(0, 4) * 2).tolist()
+
+
+def parametrized() -> Any:
+    return torch.nn.utils.parametrizations.weight_norm(torch.nn.Linear(2, 3))
+
+
+def test_parametrizations_that_were_made_later() -> None:
+    parametrize = torch.nn.utils.parametrize
+    before = parametrized()
+    w = World(before=before, net=None, again=None)
+    entry = w.snap()
+    state = library.capture()
+    w.v["net"] = w.v["again"] = parametrized()
+    parametrize.register_parametrization(before, "bias", torch.nn.Softplus(), unsafe=True)
+    target = w.snap()
+    x = some(0, 4, 2)
+    expected = [w.v["net"](x).tolist(), before(x).tolist(), repr(w.v["net"]), repr(before)]
+    parametrize.remove_parametrizations(before, "bias", leave_parametrized=False)
+    w.v["net"] = w.v["again"] = None
+    library.apply(state)
+    w.replay(entry, target)
+    net = w.v["net"]
+    assert [net(x).tolist(), before(x).tolist(), repr(net), repr(before)] == expected
+    assert w.v["again"] is net and w.v["before"] is before and type(net) is not type(before)
+    parametrize.remove_parametrizations(net, "weight")
+    assert type(net) is torch.nn.Linear
+
+
+def test_a_compiled_module_that_was_made_later() -> None:
+    torch.compile(torch.nn.Linear(2, 3), backend="eager")(some(0, 4, 2))
+    w = World(net=None)
+    entry = w.snap()
+    state = library.capture()
+    w.v["net"] = torch.compile(torch.nn.Linear(2, 3), backend="eager")
+    target = w.snap()
+    expected = w.v["net"](some(0, 4, 2)).tolist()
+    w.v["net"] = None
+    library.apply(state)
+    w.replay(entry, target)
+    assert w.v["net"](some(0, 4, 2)).tolist() == expected

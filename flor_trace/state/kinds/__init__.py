@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ...errors import NotRestorable
 from ..graph import Cell, Node
@@ -65,6 +65,19 @@ class Kind:
         """Give the object the recorded content."""
 
 
+class MadeClasses(Protocol):
+    """Classes that a function of a library makes while the program runs."""
+
+    def parts(self, cls: type) -> Any:
+        """What tells such a class from others with the same bases, as plain data."""
+
+    def make(self, bases: list[Any], parts: Any) -> Any:
+        """Another such class, or None."""
+
+    def change(self, cls: Any, parts: Any) -> None:
+        """Give a class other parts."""
+
+
 class Registry:
     """Handlers by type and kinds by name.
 
@@ -78,6 +91,7 @@ class Registry:
         self.kinds: dict[str, Kind] = {}
         self.decoders: dict[str, Callable[[tuple[Any, ...]], Any]] = {}
         self.loaded: set[str] = set()
+        self.made: dict[str, MadeClasses] = {}  # by the module whose name the classes bear
         # context managers under which objects are read and built, so that no code of the user's answers
         self.guards: list[Callable[[], AbstractContextManager[Any]]] = []
         self.resolved: dict[int, Handler] = {}

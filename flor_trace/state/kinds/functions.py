@@ -149,7 +149,8 @@ def _builtin_atom(w: Walker, obj: Any) -> Cell:
     if owner is None or type(owner) is types.ModuleType:
         module = owner.__name__ if owner is not None else obj.__module__
         return w.by_name(obj, module, obj.__name__) or w.by_name(obj, obj.__module__, obj.__qualname__)
-    return None
+    # functions of modules made with pybind11 are bound to a record that says nothing
+    return w.by_name(obj, obj.__module__, obj.__name__) if module_of(type(owner)).startswith("pybind11_") else None
 
 
 def _emit_builtin(w: Walker, obj: Any, token: int) -> Node:

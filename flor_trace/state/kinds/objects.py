@@ -158,14 +158,22 @@ def _emit_class(w: Walker, cls: type, token: int) -> Node:
     fixed, names, values = _parts(cls, w.is_user(module_of(cls)))
     cells = tuple([w.cell(value) for value in values])
     meta = w.type_cell(type(cls)) if type(cls) is not type else None
-    payload = (module_of(cls), qualname_of(cls))
+    payload: tuple[Any, ...] = (module_of(cls), qualname_of(cls))
+    made = w.registry.made.get(module_of(cls))
+    if made is not None:
+        payload = (*payload, made.parts(cls))
     return ("class", meta, payload, tuple([w.cell(part) for part in fixed]), (None, tuple(names), cells))
 
 
 class ClassKind(Kind):
     name = "class"
 
+    def deps(self, node: Node) -> Iterable[Cell]:
+        return node[3] if len(node[2]) > 2 else ()
+
     def allocate(self, r: Restorer, token: int, node: Node) -> Any:
+        if len(node[2]) > 2 and (new := r.registry.made[node[2][0]].make([r.resolve(c) for c in node[3]], node[2][2])) is not None:
+            return new
         known = r.by_name(node[2][0], node[2][1], type)
         if known is None:
             raise NotRestorable(r.path(token), f"the class {node[2][0]}.{node[2][1]} does not exist yet")
@@ -180,11 +188,13 @@ class ClassKind(Kind):
         return known
 
     def check(self, r: Restorer, obj: Any, token: int, node: Node) -> None:
-        if (module_of(obj), qualname_of(obj)) != node[2]:
+        if (module_of(obj), qualname_of(obj)) != node[2][:2]:
             raise NotRestorable(r.path(token), f"the class here is {type_name(obj)}")
 
     def fill(self, r: Restorer, obj: Any, token: int, node: Node) -> None:
         assert node[4] is not None
+        if len(node[2]) > 2:
+            r.registry.made[node[2][0]].change(obj, node[2][2])
         wanted = dict(zip(node[4][1], node[4][2], strict=True))
         before = r.live.graph.nodes.get(r.live_token(obj))
         present = set(before[4][1]) if before is not None and before[4] is not None else set()

@@ -9,7 +9,7 @@ import torch
 from ...errors import NotRestorable
 from ..graph import FILE_BACKED, SHARED, Cell, Node
 from ..layout import class_dict, mro
-from . import Handler, Kind, Registry, torch_script
+from . import Handler, Kind, Registry, torch_parametrize, torch_script
 from .torch_composite import CompositeKind, emit_composite
 from .torch_core import (
     bare,
@@ -247,6 +247,7 @@ def register(reg: Registry) -> None:
     """Make these kinds known."""
     reg.guards.append(bare)
     torch_script.register(reg)
+    reg.made[torch_parametrize.MODULE] = torch_parametrize.ParametrizedClasses()
     reg.add(torch.Tensor, Handler(_emit), subclasses=True)
     reg.add(torch.Generator, Handler(_emit_generator))
     reg.add(torch.UntypedStorage, Handler(_emit_storage))

@@ -79,6 +79,7 @@ REFUSED: list[tuple[str, Callable[[], Any], Step, Step]] = [
     ("does not tell where it stands", lambda: open(__file__), lambda x: (next(x), x)[1], lambda x: x.seek(0)),
     ("cannot be seen", queue.SimpleQueue, lambda x: (x.put(1), x)[1], lambda x: x.get()),
     ("another thread holds this lock", threading.RLock, lambda x: (x.acquire(), x)[1], lambda x: (x.release(), elsewhere(x.acquire))),
+    ("does not exist yet", lambda: None, lambda x: type("Born", (), {"__module__": "user_script"}), NOTHING),
     ("would run user code", lambda: None, lambda x: {Key(): 1}, NOTHING),
 ]
 

@@ -215,15 +215,15 @@ import signal
 signal.signal(signal.SIGALRM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
 snapshot(0, 1_000)
 signal.setitimer(signal.ITIMER_REAL, 0.2)
-began = time.monotonic()
 try:
-    time.sleep(30)
+    time.sleep(60)
+    print("slept to the end")
 except KeyboardInterrupt:
-    print("in time" if time.monotonic() - began < 10 else "late")
+    print("interrupted")
 run.close("ok")
 """
     out, _ = carry_out(tmp_path, program)
-    assert out == "in time\n"
+    assert out == "interrupted\n"
 
 
 def test_a_daemonised_script_ends_only_its_recording(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from flor_trace.replay.history import History
 from flor_trace.replay.plan import SEGMENT, Plan
 from flor_trace.replay.report import Report
 from flor_trace.replay.restorer import DIVERGED
+from flor_trace.replay.unwritten import unwritten_memory
 from flor_trace.store.reader import Run
 
 EXAMINED_SECONDS = 120.0
@@ -75,9 +76,12 @@ def _find_causes(divergence: Divergence, say: Callable[[str], None]) -> list[str
     try:
         plan = restricted(divergence.plan, [divergence.unit])
         execution = execute_again(divergence.run, divergence.history, plan, witness=True)
+        modules = [(path, divergence.run.source(path)) for path in divergence.run.sources]
     except FlorTraceError as error:
         return [f"not found, for executing {stretch} once more failed: {error}"]
-    return examined_causes(divergence.report, execution, stretch)
+    found = examined_causes(divergence.report, execution, stretch)
+    unwritten = unwritten_memory(divergence.report.first, modules) if execution.report.verdict == DIVERGED else None
+    return found if unwritten is None else [unwritten, *(cause for cause in found if not cause.startswith("not found"))]
 
 
 def known_causes(divergence: Divergence) -> list[str]:

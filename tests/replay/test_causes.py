@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from flor_trace.replay.causes import suspected
+from flor_trace.replay.unwritten import unwritten_memory
 from flor_trace.runtime import inputs
 from flor_trace.runtime.nondeterminism import why_nondeterministic
 from flor_trace.store.reader import Run
@@ -60,6 +62,17 @@ for epoch in range(3):
         if os.path.getsize("switch") > 3:
             total += time.time() > 0
     print("epoch", epoch)
+"""
+UNWRITTEN = """\
+import os
+import numpy as np
+def corpus():
+    np.full(50, os.getpid())
+    ids = np.empty(50, dtype=np.int64)
+    for i in range(50):
+        ids[i] = i
+    return ids
+print(corpus().sum())
 """
 STATE = """\
 history = []
@@ -126,6 +139,28 @@ def test_another_course_by_what_is_outside_the_program(tmp_path: Path) -> None:
     folder = Folder(tmp_path, CLOCK, switch="off")
     (tmp_path / "switch").write_text("on, now")
     assert "likely cause: a branch that depends on the clock, or on something else outside" in folder.diverged()
+
+
+def test_memory_that_was_never_written(tmp_path: Path) -> None:
+    said = Folder(tmp_path, UNWRITTEN).diverged()
+    assert re.search(r"likely cause: `ids` comes from `np\.empty` at \S*train\.py:5, which gives memory as it is", said), said
+    assert "not found" not in said
+
+
+@pytest.mark.parametrize(
+    ("difference", "source", "line"),
+    [
+        ("at a:f:0, iteration 0: 0:C.f → self.ids[3] (content): 0 at element 1", "def f(self):\n  self.ids = torch.LongTensor(n)", 2),
+        ("at a:f:0: buffer (content): 1 at element 0; x (value): 1", "buffer: object = torch.empty(3).to(device)", 1),
+        ("at a:f:0: buffer (value): 1 when recorded", "buffer = torch.empty(3)", None),
+        ("at a:f:0: other (content): 1 at element 0", "buffer = torch.empty(3)", None),
+        ("at a:f:0: buffer (content): 1 at element 0", "buffer = torch.zeros(3)", None),
+        ("at a:f:0: buffer (content): 1 at element 0", "this is not Python", None),
+    ],
+)
+def test_where_unwritten_memory_comes_from(difference: str, source: str, line: int | None) -> None:
+    said = unwritten_memory(difference, [("a.py", source.encode())])
+    assert (said is not None and f"a.py:{line}," in said) if line else said is None
 
 
 def test_a_hindsight_statement_is_guilty_or_innocent(tmp_path: Path) -> None:

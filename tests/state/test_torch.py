@@ -47,6 +47,8 @@ OPTIMIZERS = {
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_training_goes_on_bit_for_bit_after_a_jump(name: str) -> None:
+    if name == "adam_fused" and torch.__version__ < "2.3":
+        pytest.skip("this torch has fused optimizers for CUDA only")
     first, second = world(OPTIMIZERS[name]), world(OPTIMIZERS[name])
     for w in (first, second):
         w.v["sched"] = torch.optim.lr_scheduler.CosineAnnealingLR(w.v["opt"], 5)

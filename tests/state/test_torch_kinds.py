@@ -217,6 +217,8 @@ def shown(v: dict[str, Any]) -> list[str]:
 
 @pytest.mark.parametrize("name", FORMS)
 def test_each_form_is_restored_into_a_twin(name: str) -> None:
+    if name.startswith("jagged") and torch.__version__ < "2.3":
+        pytest.skip("this torch has no nested ints: jagged tensors born in the loop are refused")
     make = FORMS[name]
     first = world(make)
     CALLS.clear()
@@ -260,6 +262,8 @@ def fake() -> Any:
 
 @pytest.mark.parametrize("make", [hidden, fake])
 def test_what_cannot_be_built_anew_is_refused_by_its_path(make: Callable[[], Any]) -> None:
+    if make is hidden and torch.__version__ < "2.3":
+        pytest.skip("this torch's masked tensors are in plain sight")
     fake()  # what it imports is there before the first snapshot
     w = World(x=None)
     entry = w.snap()

@@ -282,8 +282,8 @@ def _plan(run: Run, history: History, diff: RunDiff, options: ReplayOptions, whe
         first, last = options.iterations
         iterations = (first or 0, last)
     workers = _workers(run, options)
-    largest = sorted(((entry[0], entry[3]) for entry in run.index.values()), key=lambda blob: -blob[1])
-    return make_plan(history, probes, workers, iterations, options.init, measured(run.blob, largest), where)
+    sizes = {digest: entry[3] for digest, entry in run.index.items()}
+    return make_plan(history, probes, workers, iterations, options.init, measured(run.blob, sizes, run.snapshots()), where)
 
 
 def _read_behind(diff: RunDiff) -> list[frozenset[str]]:

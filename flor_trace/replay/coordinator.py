@@ -7,6 +7,7 @@ import selectors
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 from flor_trace.errors import ReplayFailed
@@ -36,7 +37,7 @@ class Outcome:
     `failures` are sentences for the user; `checks` the comparisons with snapshots; `notes` are remarks; `mismatches` are
     clauses that tell in what this machine differs from the recording one (see `runtime.machine`);
     `seen` is what witnesses saw; `interrupted` says of a unit where the recorded run was interrupted in it, and `beyond` holds
-    the units that it therefore never came to.
+    the units that it therefore never came to; `prologues` are the seconds of each worker from its start to its first unit.
     """
 
     stretches: dict[int, Stretch] = field(default_factory=dict)
@@ -48,6 +49,7 @@ class Outcome:
     seen: list[dict[str, Any]] = field(default_factory=list)
     interrupted: dict[int, Interruption] = field(default_factory=dict)
     beyond: set[int] = field(default_factory=set)
+    prologues: list[float] = field(default_factory=list)
 
 
 @dataclass
@@ -56,11 +58,13 @@ class _Worker:
     handle: WorkerHandle
     inbox: Inbox
     transcript: Path
+    begun: float
     unit: int | None = None
     start: int = 0
     last: int = -1
     finished: bool = False
     replaced: bool = False
+    served: bool = False
 
 
 class Coordinator:
@@ -168,8 +172,9 @@ class Coordinator:
                 }
             )
         )
+        begun = perf_counter()
         handle = self._engine.start(spec, number)
-        worker = _Worker(number, handle, Inbox(handle.connection), transcript)
+        worker = _Worker(number, handle, Inbox(handle.connection), transcript, begun)
         worker.unit = first.index if owns_prologue else None
         self._workers[number] = worker
         self._selector.register(handle.connection, selectors.EVENT_READ, number)
@@ -221,6 +226,9 @@ class Coordinator:
             self.outcome.seen += message["seen"]
 
     def _give(self, worker: _Worker, start: int) -> None:
+        if not worker.served:
+            worker.served = True
+            self.outcome.prologues.append(perf_counter() - worker.begun)
         unit = next((u for u in self._pending if u > worker.last), None)
         if unit is not None:
             self._pending.remove(unit)

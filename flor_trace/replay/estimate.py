@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -30,11 +30,32 @@ WORK_SHARE, START_SHARE, RESTORE_SHARE = 0.1, 0.25, 0.6
 TELLING_SHARE = 0.4
 
 
+class Sizes:
+    """How many bytes one snapshot has that another has not: what is unchanged is not read when it is restored.
+
+    Args:
+        snapshots: the journal's records.
+        sizes: of blobs, by digest.
+    """
+
+    def __init__(self, snapshots: Iterable[Mapping[str, Any]], sizes: Mapping[str, int]) -> None:
+        self._blobs = {Boundary(*record["at"]): frozenset(record["blobs"]) for record in snapshots}
+        self._sizes = sizes
+
+    def fresh(self, at: Boundary, base: Boundary) -> int | None:
+        """The bytes of a snapshot that are not in the other; None if one of them is not known."""
+        blobs, others = self._blobs.get(at), self._blobs.get(base)
+        if blobs is None or others is None:
+            return None
+        return sum(self._sizes.get(digest, 0) for digest in blobs - others)
+
+
 @dataclass(frozen=True)
 class Costs:
     """What replay does beside the script's own work, in seconds.
 
     Attributes:
+        sizes: what snapshots have in common, if that is known.
         process: start of a worker, up to the script's first line.
         bandwidth: bytes per second that are read, hashed and put in place.
         slowdown: how much slower the script's own work is than when recorded, because workers share cores.
@@ -43,37 +64,45 @@ class Costs:
     process: float = PROCESS_SECONDS
     bandwidth: float = BYTES_PER_SECOND
     slowdown: float = 1.0
+    sizes: Sizes | None = None
 
-    def restore(self, ref: SnapshotRef | None) -> float:
-        """What it takes to compare the live state with a snapshot and to restore one like it."""
+    def restore(self, ref: SnapshotRef | None, base: Boundary | None = None) -> float:
+        """What it takes to compare the live state, which is that of snapshot `base`, with a snapshot and to restore one like it."""
         if ref is None:
             return SECONDS_PER_RESTORE
-        nbytes = ref.nbytes
-        return SECONDS_PER_RESTORE + SECONDS_PER_OBJECT * ref.objects + nbytes / self.bandwidth + nbytes / HASHED_BYTES_PER_SECOND
+        fresh = self.sizes.fresh(ref.at, base) if self.sizes is not None and base is not None else None
+        read = ref.nbytes if fresh is None else min(fresh, ref.nbytes)
+        walking = SECONDS_PER_RESTORE + SECONDS_PER_OBJECT * ref.objects
+        return walking + read / self.bandwidth + ref.nbytes / HASHED_BYTES_PER_SECOND
 
     def skip(self, history: History, activation: RecordedActivation) -> float:
         """What it takes to skip an activation."""
-        return self.restore(history.snapshots.get(Boundary(*activation.key, EXIT)))
+        return self.restore(history.snapshots.get(Boundary(*activation.key, EXIT)), Boundary(*activation.key, 0))
 
     def jump(self, history: History, partition: RecordedActivation) -> float:
         """What it takes to go to the head of an iteration."""
         heads = history.heads(partition.key)
-        return self.restore(history.snapshots.get(Boundary(*partition.key, heads[len(heads) // 2]))) if heads else self.restore(None)
+        if not heads:
+            return self.restore(None)
+        middle = history.snapshots.get(Boundary(*partition.key, heads[len(heads) // 2]))
+        return self.restore(middle, Boundary(*partition.key, heads[0]))
 
 
-def measured(read: Callable[[str], bytes], sizes: Iterable[tuple[str, int]]) -> Costs:
+def measured(read: Callable[[str], bytes], sizes: Mapping[str, int], snapshots: Iterable[Mapping[str, Any]] = ()) -> Costs:
     """Costs with the bandwidth at which this machine now reads blobs: a few of them are read.
 
     Args:
         read: reads and verifies a blob.
-        sizes: digests and sizes, the blobs to read first.
+        sizes: of the blobs, by digest.
+        snapshots: the journal's records.
     """
     begin, done = time.perf_counter(), 0
-    for digest, size in sizes:
+    for digest, size in sorted(sizes.items(), key=lambda blob: -blob[1]):
         if size < 1 << 20 or done > _PROBE_BYTES or time.perf_counter() - begin > _PROBE_SECONDS:
             break
         done += len(read(digest))
-    return Costs(bandwidth=done / (time.perf_counter() - begin)) if done else Costs()
+    bandwidth = done / (time.perf_counter() - begin) if done else BYTES_PER_SECOND
+    return Costs(bandwidth=bandwidth, sizes=Sizes(snapshots, sizes))
 
 
 @dataclass(frozen=True)
@@ -163,7 +192,7 @@ def _moving(
     moving = 0.0 if unit.start == 0 else costs.jump(history, partition)
     if unit.start_inner is not None:
         inner = history.activations.get(unit.start_inner.key)
-        moving += costs.restore(history.snapshots.get(Boundary(*unit.start_inner)))
+        moving += costs.restore(history.snapshots.get(Boundary(*unit.start_inner)), Boundary(*unit.start_inner.key, 0))
         if inner is not None and plan.init == "weak":
             moving += inner.seconds / max(inner.iterations, 1)
     elif plan.init == "weak" and unit.start:

@@ -23,6 +23,7 @@ class Report:
         unit: the index of the unit that it was found in.
         mismatches: in what this machine differs from the recording one: bits may differ, so that "exact" is not said.
         causes: of a divergence, the likeliest first, as far as could be found out (see `replay.causes`).
+        prologue_seconds: the longest time that a worker took from its start to its first unit.
     """
 
     verdict: str
@@ -39,6 +40,7 @@ class Report:
     failures: list[str] = field(default_factory=list)
     mismatches: list[str] = field(default_factory=list)
     causes: list[str] = field(default_factory=list)
+    prologue_seconds: float = 0.0
 
     @classmethod
     def of(cls, outcome: Outcome, output: OutputVerdict, diff: RunDiff) -> Report:
@@ -71,6 +73,7 @@ class Report:
             notes=outcome.notes,
             failures=outcome.failures,
             mismatches=outcome.mismatches,
+            prologue_seconds=round(max(outcome.prologues, default=0.0), 3),
         )
 
     def as_json(self) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from itertools import pairwise
 import pytest
 
 from flor_trace.replay.avoid import Avoided
-from flor_trace.replay.estimate import Costs
+from flor_trace.replay.estimate import Costs, Sizes
 from flor_trace.replay.history import History
 from flor_trace.replay.plan import SEGMENT, Plan, Unit, make_plan
 from flor_trace.replay.sampling import ALLOWANCE_SECONDS, SHARE, Sampler
@@ -114,6 +114,17 @@ def test_dearer_restores_make_a_longer_forecast() -> None:
     history.snapshots.update({at: replace(ref, nbytes=10**8) for at, ref in history.snapshots.items()})
     slow, fast = (make_plan(history, [], 2, costs=Costs(bandwidth=b)).forecast["restores"] for b in (1e9, 1e10))
     assert slow > 2 * fast > 0
+
+
+def test_what_a_snapshot_shares_with_the_state_before_it_is_not_read() -> None:
+    at, base = Boundary(INNER, 0, EXIT), Boundary(INNER, 0, 0)
+    records = [{"at": list(base), "blobs": ["data", "old"]}, {"at": list(at), "blobs": ["data", "new", "graph"]}]
+    sizes = Sizes(records, {"data": 10**9, "old": 10**8, "new": 10**8, "graph": 100})
+    assert sizes.fresh(at, base) == 10**8 + 100
+    assert sizes.fresh(at, Boundary(INNER, 1, 0)) is None
+    ref = replace(History.read(LongEpochs()).snapshots[at], nbytes=1_100_000_000)
+    costs = Costs(bandwidth=1e9, sizes=sizes)
+    assert costs.restore(ref) - costs.restore(ref, base) == pytest.approx(1.0, abs=0.01)
 
 
 def test_every_worker_asked_for_gets_work_however_dear_restoring_is() -> None:

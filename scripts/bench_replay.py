@@ -1,0 +1,256 @@
+#!/usr/bin/env python3
+"""What replaying takes, against executing the script again: `scripts/bench replay`.
+
+    scripts/bench replay [--scale quick|full] [--cases cifr,wiki] [--rounds 5] [--folder bench-replay]
+
+Training uses one thread, so that two cores mean at most twice the speed. In every round, in an order that is drawn: the script
+with the inner log statement, plain; two of these side by side, which shows how much cores slow each other down; replays of the
+inner and of the outer statement with one and two workers. Each measurement is appended to a file in `--folder`, and a bench that is
+started again goes on where it was ended. `quick` takes about 10 minutes for all cases and 3 rounds on a quiet machine of two cores,
+`full` about 75 for 5 rounds.
+
+The bounds: two workers may take 1.08 times half the plain time, times the slowdown, and one prologue. An outer statement may take the
+prologue, 1.3 times what reading the snapshots' bytes takes, and half a second. Executing again may take 1.03 times the plain time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+PYTHON = str(ROOT / ".venv" / "bin" / "python")
+KINDS = ("plain", "pair", "inner 1", "inner 2", "outer 1", "outer 2")
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A workload: its arguments by scale, and where log statements go: behind which line, and what they say."""
+
+    script: str
+    quick: tuple[str, ...]
+    full: tuple[str, ...]
+    outer: tuple[str, str]
+    inner: tuple[str, str]
+
+
+NORM = "print('@@', repr(loss.item()), repr({}.weight.grad.norm().item()))"
+CASES = {
+    "cifr": Bench(
+        "cifr.py", ("--scale", "cpu", "--epochs", "4"), ("--scale", "cpu"),
+        ("acc = test(model, args.device, test_loader)", "print('@@', epoch, repr(train_loss), acc, best_acc)"),
+        ("loss.backward()", NORM.format("model[0]")),
+    ),
+    "digits": Bench(
+        "digits_cnn.py", ("--epochs", "8"), ("--epochs", "120"),
+        ("scheduler.step()", "print('@@', epoch, repr(train_loss), repr(model.bn1.running_var.sum().item()))"),
+        ("loss.backward()", NORM.format("model.fc2")),
+    ),
+    "wiki": Bench(
+        "wiki.py", ("--scale", "cpu", "--max-steps", "60"), ("--scale", "cpu"),
+        ("best = min(best, valid_loss)", "print('@@', step, repr(valid_loss), repr(best))"),
+        ("scaler.unscale_(optimizer)", NORM.format("model.norm")),
+    ),
+}  # fmt: skip
+
+
+class Workplace:
+    """The folder of one case: the script as recorded and with either statement, its run, and what has been measured."""
+
+    def __init__(self, folder: Path, name: str, scale: str) -> None:
+        self.bench = CASES[name]
+        self.args = getattr(self.bench, scale)
+        # A run of seconds can afford few snapshots, or none.
+        self.often = ("--every", "1") if scale == "quick" else ()
+        self.folder = folder / f"{name}-{scale}"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.results = self.folder / "results.jsonl"
+        source = (ROOT / "workloads" / self.bench.script).read_text()
+        self.sources = {"": source, **{which: insert(source, *getattr(self.bench, which)) for which in ("outer", "inner")}}
+
+    def measured(self) -> list[dict[str, Any]]:
+        """All measurements so far."""
+        lines = self.results.read_text().splitlines() if self.results.exists() else []
+        return [json.loads(line) for line in lines]
+
+    def note(self, **fields: Any) -> None:
+        """Append a measurement."""
+        with self.results.open("a") as file:
+            file.write(json.dumps(fields) + "\n")
+
+    def record(self) -> None:
+        """Record the run that is replayed, once."""
+        if any(entry["kind"] == "record" for entry in self.measured()):
+            return
+        shutil.rmtree(self.folder / "run", ignore_errors=True)
+        (self.folder / "run").mkdir()
+        self.write("run", "")
+        seconds = timed(self.folder / "run", "-m", "flor_trace", "record", "-q", *self.often, self.bench.script, *self.args)
+        self.note(kind="record", round=-1, seconds=seconds, **self.stored())
+
+    def stored(self) -> dict[str, Any]:
+        """How many bytes the run's snapshots hold, each once, and how fast they are read."""
+        from flor_trace.store.reader import open_run
+
+        run = open_run(str(self.folder / "run" / ".flor"))
+        begin, nbytes = time.perf_counter(), 0
+        for digest in run.index:
+            nbytes += len(run.blob(digest))
+        return {"bytes": nbytes, "bandwidth": nbytes / (time.perf_counter() - begin), "snapshots": len(run.snapshots())}
+
+    def write(self, place: str, which: str) -> None:
+        """Put the script, with a statement or none, into a folder."""
+        (self.folder / place).mkdir(exist_ok=True)
+        (self.folder / place / self.bench.script).write_text(self.sources[which])
+
+    def measure(self, kind: str, number: int) -> None:
+        """Measure one thing and note it."""
+        if kind in ("plain", "pair"):
+            places = ["plain"] if kind == "plain" else ["left", "right"]
+            for place in places:
+                self.write(place, "inner")
+            before = processor_seconds()
+            seconds = side_by_side([self.folder / place for place in places], self.bench.script, *self.args)
+            self.note(kind=kind, round=number, seconds=seconds, cpu=(processor_seconds() - before) / len(places))
+            return
+        which, workers = kind.split()
+        self.write("run", which)
+        words = ("-m", "flor_trace", "replay", "--workers", workers, "--json")
+        plan = json.loads(output(self.folder / "run", *words, "--dry-run", self.bench.script))
+        before = processor_seconds()
+        seconds = timed(self.folder / "run", *words, self.bench.script)
+        cpu = processor_seconds() - before
+        newest = max((self.folder / "run" / ".flor" / "runs").glob("*/replays/*/report.json"), key=lambda path: path.stat().st_mtime)
+        report = json.loads(newest.read_text())
+        fields = {"cpu": cpu, "verdict": report["verdict"], "prologue": report["prologue_seconds"], "estimate": plan["forecast"]["seconds"]}
+        self.note(kind=kind, round=number, seconds=seconds, **fields)
+
+
+def insert(source: str, anchor: str, statement: str) -> str:
+    """The source with a statement behind the line that consists of `anchor`."""
+    lines = source.splitlines()
+    (at,) = [number for number, line in enumerate(lines) if line.strip() == anchor]
+    indent = lines[at][: len(lines[at]) - len(anchor)]
+    return "\n".join([*lines[: at + 1], indent + statement, *lines[at + 1 :]]) + "\n"
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+
+
+def output(folder: Path, *words: str) -> str:
+    """What a command prints; the bench ends where it fails."""
+    done = subprocess.run((PYTHON, *words), cwd=folder, env=environment(), capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{' '.join(words)}: exit status {done.returncode}\n{done.stderr}")
+    return done.stdout
+
+
+def processor_seconds() -> float:
+    """What all commands so far have used of the processor, which other load on the machine changes less than the time that they take."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def timed(folder: Path, *words: str) -> float:
+    """Seconds from a command's start to its end."""
+    begin = time.perf_counter()
+    output(folder, *words)
+    return time.perf_counter() - begin
+
+
+def side_by_side(folders: list[Path], *words: str) -> float:
+    """Seconds that each of several plain runs takes beside the others: their mean."""
+    begin = time.perf_counter()
+    running = [subprocess.Popen((PYTHON, *words), cwd=f, env=environment(), stdout=subprocess.DEVNULL) for f in folders]
+    ended: list[float] = []
+    while len(ended) < len(running):
+        pid, status, _ = os.wait3(0)
+        if status:
+            sys.exit(f"{' '.join(words)}: process {pid} failed with status {status}")
+        ended.append(time.perf_counter() - begin)
+    return statistics.mean(ended)
+
+
+def summary(name: str, entries: list[dict[str, Any]]) -> dict[str, Any]:
+    """Medians, spread, and the bounds, of what has been measured of one case."""
+    recorded = next(entry for entry in entries if entry["kind"] == "record")
+    seconds = {kind: [e["seconds"] for e in entries if e["kind"] == kind] for kind in KINDS}
+    cpu = {kind: statistics.median([e["cpu"] for e in entries if e["kind"] == kind]) for kind in KINDS}
+    middle = {kind: statistics.median(values) for kind, values in seconds.items() if values}
+    replays = [e for e in entries if "prologue" in e]
+    prologue = statistics.median(e["prologue"] for e in replays)
+    slowdown = middle["pair"] / middle["plain"]
+    estimates = {k: statistics.median(e["estimate"] / e["seconds"] for e in replays if e["kind"] == k) for k in middle if " " in k}
+    return {
+        "case": name,
+        "rounds": len(seconds["plain"]),
+        "median": middle,
+        "cpu": cpu,
+        "spread": {kind: [min(values), max(values)] for kind, values in seconds.items() if values},
+        "bytes": recorded["bytes"],
+        "bandwidth": recorded["bandwidth"],
+        "prologue": prologue,
+        "slowdown": slowdown,
+        "again": (middle["inner 1"]) / middle["plain"],
+        "two": middle["inner 2"] / (middle["plain"] / 2 * slowdown + prologue),
+        "two_bound": (1.08 * middle["plain"] / 2 * slowdown + prologue) / (middle["plain"] / 2 * slowdown + prologue),
+        "outer_bound": prologue + 1.3 * recorded["bytes"] / recorded["bandwidth"] + 0.5,
+        "estimate": estimates,
+        "exact": all(e["verdict"] == "exact" for e in replays),
+    }
+
+
+COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "workload": lambda s: s["case"],
+    "plain": lambda s: "{:.1f} s [{:.1f} to {:.1f}]".format(s["median"]["plain"], *s["spread"]["plain"]),
+    "side by side": lambda s: f"{s['slowdown']:.2f} times",
+    "inner, 1 worker ÷ plain (at most 1.03, and start-up)": lambda s: f"{s['again']:.3f}",
+    "the same, processor time": lambda s: f"{s['cpu']['inner 1'] / s['cpu']['plain']:.3f}",
+    "inner, 2 workers": lambda s: "{:.1f} s [{:.1f} to {:.1f}]".format(s["median"]["inner 2"], *s["spread"]["inner 2"]),
+    "÷ ideal (bound)": lambda s: f"{s['two']:.2f} ({s['two_bound']:.2f})",
+    "outer, 1 worker (bound)": lambda s: f"{s['median']['outer 1']:.2f} s ({s['outer_bound']:.2f})",
+    "prologue": lambda s: f"{s['prologue']:.1f} s",
+    "read": lambda s: f"{s['bytes'] / 1e6:.0f} MB",
+    "estimate ÷ measured": lambda s: ", ".join(f"{k} {v:.2f}" for k, v in s["estimate"].items()),
+    "exact": lambda s: "yes" if s["exact"] else "NO",
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--scale", choices=["quick", "full"], default="quick")
+    parser.add_argument("--cases", default=",".join(CASES))
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--folder", type=Path, default=Path("bench-replay"))
+    options = parser.parse_args()
+    sys.path.insert(0, str(ROOT))
+    places = {name: Workplace(options.folder.resolve(), name, options.scale) for name in options.cases.split(",")}
+    for place in places.values():
+        place.record()
+    for number in range(options.rounds):
+        for place in places.values():
+            done = {entry["kind"] for entry in place.measured() if entry["round"] == number}
+            for kind in random.sample([kind for kind in KINDS if kind not in done], k=len(set(KINDS) - done)):
+                place.measure(kind, number)
+    found = [summary(name, place.measured()) for name, place in places.items()]
+    (options.folder / "summary.json").write_text(json.dumps(found, indent=1))
+    print("| " + " | ".join(COLUMNS) + " |\n|" + "---|" * len(COLUMNS))
+    for each in found:
+        print("| " + " | ".join(column(each) for column in COLUMNS.values()) + " |")
+
+
+if __name__ == "__main__":
+    main()

@@ -55,6 +55,7 @@ class Costs:
     """What replay does beside the script's own work, in seconds.
 
     Attributes:
+        spread: by which share the slowest worker is slower than expected, for cores and memory are shared.
         sizes: what snapshots have in common, if that is known.
         process: start of a worker, up to the script's first line.
         bandwidth: bytes per second that are read, hashed and put in place.
@@ -64,6 +65,7 @@ class Costs:
     process: float = PROCESS_SECONDS
     bandwidth: float = BYTES_PER_SECOND
     slowdown: float = 1.0
+    spread: float = 0.1
     sizes: Sizes | None = None
 
     def restore(self, ref: SnapshotRef | None, base: Boundary | None = None) -> float:
@@ -153,8 +155,22 @@ def stalls_before(history: History, moment: float) -> float:
 
 def forecast(plan: Plan, history: History, costs: Costs) -> Forecast:
     """Let simulated workers execute the plan: each takes the next unit as soon as it is free."""
+    prologue = plan.prologue_seconds
+    end, restores, work, longest = _makespan(plan, history, costs)
+    low = (1 - START_SHARE) * prologue + (1 - RESTORE_SHARE) * restores / plan.workers + (1 - WORK_SHARE) * work / plan.workers
+    high = end + START_SHARE * prologue + RESTORE_SHARE * restores / plan.workers + WORK_SHARE * work / plan.workers
+    bound = _bound(end, prologue, restores / plan.workers, longest, work / plan.workers)
+    return Forecast(end, min(low, end), high, prologue, restores, work, longest, bound)
+
+
+def _makespan(plan: Plan, history: History, costs: Costs, spread: float = 0.0) -> tuple[float, float, float, float]:
+    """When the last worker is done, what all spend on restoring and on work, and the longest unit.
+
+    `spread`: the last worker is slower by this share, the first faster, the others in between.
+    """
     partitions = [history.activations[key] for key in plan.partitions]
     prologue = plan.prologue_seconds
+    speeds = [1 + spread * (2 * n / max(plan.workers - 1, 1) - 1) for n in range(plan.workers)]
     free = [(prologue, number, -1) for number in range(plan.workers)]
     heapq.heapify(free)
     restores = work = longest = 0.0
@@ -163,18 +179,24 @@ def forecast(plan: Plan, history: History, costs: Costs) -> Forecast:
         if unit.kind == PROLOGUE:
             continue
         now, number, last = heapq.heappop(free)
-        moving = _moving(unit, last, plan, history, partitions, costs)
-        working = costs.slowdown * unit.seconds
+        moving = speeds[number] * _moving(unit, last, plan, history, partitions, costs)
+        working = speeds[number] * costs.slowdown * unit.seconds
         restores += moving
         work += working
         longest = max(longest, moving + working)
         now += moving + working
         end = max(end, now)
         heapq.heappush(free, (now, number, unit.index))
-    low = (1 - START_SHARE) * prologue + (1 - RESTORE_SHARE) * restores / plan.workers + (1 - WORK_SHARE) * work / plan.workers
-    high = end + START_SHARE * prologue + RESTORE_SHARE * restores / plan.workers + WORK_SHARE * work / plan.workers
-    bound = _bound(end, prologue, restores / plan.workers, longest, work / plan.workers)
-    return Forecast(end, min(low, end), high, prologue, restores, work, longest, bound)
+    return end, restores, work, longest
+
+
+def expected_seconds(plan: Plan, history: History, costs: Costs) -> float:
+    """How long a plan takes, half of it judged by workers that are equally fast and half by ones that are not: what divides
+    evenly looks best among equals, and is worst where one of them is held up."""
+    expected = plan.seconds
+    if plan.workers == 1 or not costs.spread:
+        return expected
+    return (expected + _makespan(plan, history, costs, costs.spread)[0]) / 2
 
 
 def _moving(

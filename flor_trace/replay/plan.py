@@ -8,16 +8,18 @@ from typing import Any
 
 from flor_trace.errors import UsageError
 from flor_trace.replay.carry import CALLER
-from flor_trace.replay.estimate import Costs, forecast, prologue_seconds, run_seconds, stalls_before
+from flor_trace.replay.estimate import Costs, expected_seconds, forecast, prologue_seconds, run_seconds, stalls_before
 from flor_trace.replay.history import ActivationKey, History, RecordedActivation
 from flor_trace.replay.stretches import Asked, Stretch, Where, cuts_within, everything
 from flor_trace.replay.stretches import iterations as only_iterations
-from flor_trace.replay.units import AFTER, PROLOGUE, SEGMENT, Cut, Inner, Unit, choose, cuts
+from flor_trace.replay.units import AFTER, PROLOGUE, SEGMENT, SHARES, Cut, Inner, Unit, choose, cuts
 from flor_trace.runtime.position import EXIT, Boundary
 
 __all__ = ["AFTER", "PROLOGUE", "SEGMENT", "Inner", "Plan", "Probe", "Unit", "make_plan", "probed_loops"]
 
 
+# With fewer segments output is shown later, and more is lost with a worker: they must save time.
+WORTH_FEWER_SEGMENTS = 0.96
 # In place of a number of workers: a partitioned activation is one segment.
 ONE_PIECE = 0
 
@@ -117,22 +119,32 @@ def make_plan(
     costs = costs or Costs()
     skips = _Skips(history, probed, run_all, costs)
     asked = _asked(iterations, where)
-    units = _units(history, partitions, ONE_PIECE if sequential else workers, skips, asked)
-    if iterations is not None or where is not None:
-        units = _restrict(units, partitions, iterations, where, probed)
-    segments = sum(u.kind == SEGMENT for u in units)
-    plan = Plan(
-        partitions=[a.key for a in partitions],
-        units=units,
-        probed=probed,
-        run_all=run_all,
-        sequential=sequential,
-        workers=max(1, min(workers, segments)),
-        init=init,
-    )
-    first = partitions[0] if partitions else None
-    plan.prologue_seconds = prologue_seconds(history, costs, first, skips.before(first))
-    plan.forecast = forecast(plan, history, costs).as_json()
+
+    def divided(share: float) -> Plan:
+        units = _units(history, partitions, ONE_PIECE if sequential else workers, skips, asked, share)
+        if iterations is not None or where is not None:
+            units = _restrict(units, partitions, iterations, where, probed)
+        segments = sum(u.kind == SEGMENT for u in units)
+        plan = Plan(
+            partitions=[a.key for a in partitions],
+            units=units,
+            probed=probed,
+            run_all=run_all,
+            sequential=sequential,
+            workers=max(1, min(workers, segments)),
+            init=init,
+        )
+        first = partitions[0] if partitions else None
+        plan.prologue_seconds = prologue_seconds(history, costs, first, skips.before(first))
+        plan.forecast = forecast(plan, history, costs).as_json()
+        return plan
+
+    plan = divided(SHARES[0])
+    if plan.workers > 1:
+        others = min(map(divided, SHARES[1:]), key=lambda other: expected_seconds(other, history, costs))
+        worth = WORTH_FEWER_SEGMENTS if costs.spread else 1.0  # nobody waits for the output of a simulation
+        if expected_seconds(others, history, costs) < worth * expected_seconds(plan, history, costs):
+            plan = others
     if history.last is not None:
         plan.notes.append(f"the recorded run was killed or is still running: its last snapshot, {history.last}, is where replay ends")
     if sequential:
@@ -229,14 +241,14 @@ def _asked(iterations: tuple[int, int | None] | None, where: Where | None) -> As
 
 
 def _units(
-    history: History, partitions: list[RecordedActivation], workers: int, skips: _Skips, asked: Asked
+    history: History, partitions: list[RecordedActivation], workers: int, skips: _Skips, asked: Asked, share: float
 ) -> list[Unit]:
     first = partitions[0] if partitions else None
     ended = history.snapshots[history.last].outputs if history.last else None
     units = [Unit(0, PROLOGUE, outputs=(0, first.outputs if first else ended))]
     for number, activation in enumerate(partitions):
         behind = history.outputs_behind(activation.key)
-        units.extend(_segments(history, activation, number, len(units), workers, skips, asked(activation)))
+        units.extend(_segments(history, activation, number, len(units), workers, skips, asked(activation), share))
         following = partitions[number + 1] if number + 1 < len(partitions) else None
         if activation.exit in ("exhausted", "break"):
             outputs = (-1 if behind is None else behind, following.outputs if following else ended)
@@ -246,8 +258,9 @@ def _units(
 
 
 def _segments(
-    history: History, activation: RecordedActivation, number: int, index: int, workers: int, skips: _Skips, asked: list[Stretch]
-) -> list[Unit]:
+    history: History, activation: RecordedActivation, number: int, index: int, workers: int, skips: _Skips, asked: list[Stretch],
+    share: float,
+) -> list[Unit]:  # fmt: skip
     """The segments of what is wanted of one partitioned activation."""
     key = activation.key
     total = activation.seconds - sum(skips.saved(child) for child in history.children(key))
@@ -261,8 +274,8 @@ def _segments(
         chosen = within[:1]
         if workers != ONE_PIECE:
             shifted = [replace(cut, at=cut.at - begin) for cut in within]
-            share = max(round(workers * seconds / wanted), 1) if wanted > 0 else workers
-            picked = choose(shifted, seconds, share, skips.costs.jump(history, activation))
+            sharing = max(round(workers * seconds / wanted), 1) if wanted > 0 else workers
+            picked = choose(shifted, seconds, sharing, skips.costs.jump(history, activation), share)
             chosen = [replace(cut, at=cut.at + begin) for cut in picked]
         until: list[Cut | None] = [*chosen[1:], behind]
         if activation.exit == "unfinished" and behind is None:

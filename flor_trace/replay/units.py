@@ -16,8 +16,10 @@ SEGMENT = "segment"
 AFTER = "after"
 
 # Guided self-scheduling (Polychronopoulos and Kuck, 1987): a round hands every worker this share of what an even division of
-# the rest would give it, so that segments grow shorter towards the end and the last worker to finish is soon done.
+# the rest would give it, so that segments grow shorter towards the end and the last worker to finish is soon done. A share of 1
+# divides evenly, once: it saves restores, where workers are equally fast.
 SHARE_OF_REST = 0.5
+SHARES = (SHARE_OF_REST, 0.8, 1.0)
 # Rounds go on until segments would be this small a part of a worker's even share.
 SMALLEST_SHARE = 0.05
 # A segment should last this many times longer than it takes to restore its start; two for each worker there are in any case,
@@ -159,7 +161,7 @@ def _within(history: History, child: RecordedActivation, iteration: int, begun: 
     ]  # fmt: skip
 
 
-def choose(every: list[Cut], seconds: float, workers: int, restore_seconds: float) -> list[Cut]:
+def choose(every: list[Cut], seconds: float, workers: int, restore_seconds: float, share: float = SHARE_OF_REST) -> list[Cut]:
     """The cuts at which segments begin.
 
     Args:
@@ -167,22 +169,26 @@ def choose(every: list[Cut], seconds: float, workers: int, restore_seconds: floa
         seconds: how long the whole activation takes.
         workers: how many share it.
         restore_seconds: what it costs to begin a segment.
+        share: of the rest that a round hands out.
     """
     chosen = [every[0]]
     rest = every[1:]
     smallest = min(max(WORTH_RESTORING * restore_seconds, SMALLEST_SHARE * seconds / workers), SHARE_OF_REST * seconds / workers)
     while rest:
         remaining = seconds - chosen[-1].at
-        length = max(SHARE_OF_REST * remaining / workers, smallest)
+        length = max(share * remaining / workers, smallest)
         if workers == 1:
             length = max(SECONDS_PER_UNIT_OF_ONE, seconds / 16)
-        for _ in range(workers):
-            due = chosen[-1].at + length
+        begun = chosen[-1].at
+        for number in range(1, workers + 1):
+            due = begun + number * length  # and not from the last cut on, or what it is off by would add up
             if not rest or due > seconds - 0.5 * length:
                 return chosen
-            number = _nearest(rest, due, length)
-            chosen.append(rest[number])
-            rest = rest[number + 1 :]
+            if due <= chosen[-1].at:
+                continue
+            nearest = _nearest(rest, due, length)
+            chosen.append(rest[nearest])
+            rest = rest[nearest + 1 :]
     return chosen
 
 

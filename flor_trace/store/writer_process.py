@@ -139,7 +139,7 @@ class Service:
         self._send(message)
 
     def _fail(self, error: Exception) -> None:
-        from flor_trace.store.writer import reason_of
+        from flor_trace.store.background import reason_of
 
         reason = reason_of(error)
         self._sink.stop(reason)

@@ -37,7 +37,7 @@ from flor_trace.runtime.files import FileState
 from flor_trace.runtime.headroom import RoomyDriver, with_room
 from flor_trace.runtime.hindsight import HindsightProbe
 from flor_trace.runtime.native import LIBRARIES as NATIVE_LIBRARIES
-from flor_trace.runtime.offline import offline_environment, redirect_native_temporaries
+from flor_trace.runtime.offline import COMPILERS, lend_temporaries, offline_environment, redirect_native_temporaries
 from flor_trace.runtime.output import Streams, serve_terminal_size
 from flor_trace.runtime.overlay import Overlay
 from flor_trace.runtime.position import Boundary
@@ -131,6 +131,8 @@ class Worker:
             importer.on_import(library, lambda library=library: guard.imported(library))  # type: ignore[misc]
         for library in TRACKERS:
             importer.on_import(library, lambda library=library: keep_offline(library, Path(self._overlay.scratch)))  # type: ignore[misc]
+        for compiler in COMPILERS:
+            importer.on_import(compiler, lambda compiler=compiler: lend_temporaries(compiler, Path(self._overlay.scratch)))  # type: ignore[misc]
         Streams().replay(with_room(self._runtime, self._session.wrote), manifest["tty"])
         serve_terminal_size(manifest["terminal"])
         guard.install(self._overlay)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import fcntl
+import functools
 import os
+import sys
+import types
 from pathlib import Path
+from typing import Any
 
 
 def tracker_environment(scratch: Path) -> dict[str, str]:
@@ -55,6 +59,24 @@ def redirect_native_temporaries(scratch: Path) -> None:
     for name in ("TMPDIR", "SQLITE_TMPDIR"):
         os.putenv(name, folder)
     os.putenv("CUDA_CACHE_PATH", os.path.join(folder, "cuda"))
+
+
+COMPILERS = ("torch._inductor.codecache", "torch._inductor.cpp_builder")
+"""Modules that start other programs in temporary folders which they have made with `tempfile`."""
+
+
+def lend_temporaries(compiler: str, scratch: Path) -> None:
+    """Let one of `COMPILERS`, just imported, make its temporary folders where the programs that it starts see them as well."""
+    module: Any = sys.modules[compiler]
+    own = getattr(module, "tempfile", None)
+    if own is None:
+        return
+    folder = os.path.join(os.path.realpath(scratch), "tmp")
+    os.makedirs(folder, exist_ok=True)
+    module.tempfile = types.ModuleType("tempfile")
+    vars(module.tempfile).update(vars(own))
+    for name in ("TemporaryDirectory", "NamedTemporaryFile", "TemporaryFile", "mkdtemp", "mkstemp"):
+        setattr(module.tempfile, name, functools.partial(getattr(own, name), dir=folder))
 
 
 def socket_folder(scratch: Path) -> tuple[str, int]:

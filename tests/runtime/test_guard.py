@@ -21,6 +21,7 @@ import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -611,6 +612,21 @@ def test_worker_environment(tmp_path: Path) -> None:
     short, descriptor = socket_folder(deep)
     assert len(short) <= 85 and os.path.samefile(short, deep / "sockets")
     os.close(descriptor)
+
+
+def test_a_compiler_sees_the_temporary_folders_that_were_made_for_it(overlay: Overlay, monkeypatch: pytest.MonkeyPatch) -> None:
+    from flor_trace.runtime.offline import lend_temporaries
+
+    compiler = ModuleType("compiler")
+    compiler.tempfile = tempfile  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "compiler", compiler)
+    lend_temporaries("compiler", Path(overlay.scratch))
+    with compiler.tempfile.TemporaryDirectory() as folder:
+        Path(folder, "source").write_text("text")
+        assert subprocess.run(["cat", "source"], cwd=folder, capture_output=True, text=True).stdout == "text"
+    assert not os.path.exists(folder) and compiler.tempfile.gettempdir() == tempfile.gettempdir()
+    with tempfile.TemporaryDirectory() as folder, pytest.raises(FileNotFoundError):
+        subprocess.run(["true"], cwd=folder)  # the script's own lie in the overlay, out of sight of other programs
 
 
 def square(number: int) -> int:

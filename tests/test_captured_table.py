@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from state.world import World
+from torch.utils.data import DataLoader
 
 from flor_trace.errors import NotRestorable
 
@@ -57,6 +59,11 @@ def test_the_messages_are_those_of_the_code() -> None:
         assert message.strip("`") in code, what
 
 
+def with_process() -> Any:
+    """An iterator over a loader with a worker process."""
+    return iter(DataLoader([1, 2, 3], num_workers=1, generator=torch.Generator()))
+
+
 class Key:
     """Hashes by user code."""
 
@@ -75,6 +82,8 @@ REFUSED: list[tuple[str, Callable[[], Any], Step, Step]] = [
     ("did not exist at the point restored from", lambda: None, lambda x: socket.socket(), NOTHING),
     ("did not exist at the point restored from", lambda: None, lambda x: threading.Thread(target=print), NOTHING),
     ("did not exist at the point restored from", lambda: None, lambda x: sqlite3.connect(":memory:"), NOTHING),
+    ("did not exist at the point restored from", lambda: None, lambda x: with_process(), NOTHING),
+    ("stands elsewhere than recorded", lambda: with_process(), lambda x: (next(x), x)[1], lambda x: vars(x).update(_num_yielded=0)),
     ("keeps its state where it cannot be seen", zlib.compressobj, lambda x: x, NOTHING),
     ("does not tell where it stands", lambda: open(__file__), lambda x: (next(x), x)[1], lambda x: x.seek(0)),
     ("cannot be seen", queue.SimpleQueue, lambda x: (x.put(1), x)[1], lambda x: x.get()),

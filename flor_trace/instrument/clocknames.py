@@ -101,6 +101,10 @@ def _bindings(node: ast.AST, parameters: dict[str, list[list[str]]]) -> Iterator
         for arg, default in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True):
             if default is not None:
                 yield from ((arg.arg, source) for source in _sources(default))
+    elif isinstance(node, (ast.For, ast.comprehension)):
+        if isinstance(node.iter, (ast.Tuple, ast.List, ast.Set)):
+            for item in node.iter.elts:
+                yield from _assigned(node.target, item)
     elif isinstance(node, ast.Call):
         yield from ((kw.arg, source) for kw in node.keywords if kw.arg for source in _sources(kw.value))
         for names in parameters.get(last_name(node.func), ()):
@@ -117,12 +121,15 @@ def _assigned(target: ast.expr, value: ast.expr) -> Iterator[tuple[str, str]]:
 
 
 def _sources(value: ast.expr) -> Iterator[str]:
-    """The names that a value may come from as it is: `a.b`, `x if c else y`, `x or y`."""
+    """The names that a value may come from as it is: `a.b`, `x if c else y`, `x or y`, `partial(a.b, …)`."""
     if isinstance(value, ast.BoolOp):
         for part in value.values:
             yield from _sources(part)
     elif isinstance(value, ast.IfExp):
         yield from _sources(value.body)
         yield from _sources(value.orelse)
+    elif isinstance(value, ast.Call) and last_name(value.func) == "partial":
+        for part in value.args[:1]:
+            yield from _sources(part)
     elif name := last_name(value):
         yield name

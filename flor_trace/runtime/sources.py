@@ -15,6 +15,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import BuiltinFunctionType, FunctionType
 from typing import Any, Literal
 
@@ -165,6 +166,9 @@ class Sources:
             self.refresh()
             if id(type(f)) in self._safe and f in self._table:
                 return self._table[f]
+        if type(f) is partial:
+            inner = self.clock(f.func)
+            return f if inner is f.func else partial(inner, *f.args, **f.keywords)
         source = bound_source(f)
         return f if source is None else self._wrap(f, source)
 

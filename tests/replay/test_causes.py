@@ -53,6 +53,20 @@ for epoch in range(3):
         total += number
     print("epoch", epoch)
 """
+CLOCK_IN_C = """\
+import time
+from collections import defaultdict
+from dataclasses import dataclass, field
+@dataclass
+class Row:
+    at: float = field(default_factory=time.time)
+first = defaultdict(time.time)
+total = 0.0
+for epoch in range(3):
+    for step in range(2):
+        total += first[epoch, step] + Row().at
+    print("epoch", epoch)
+"""
 CLOCK = """\
 import os, time
 total = 0
@@ -110,6 +124,11 @@ class Folder:
 def test_entropy_read_by_native_code(tmp_path: Path) -> None:
     said = Folder(tmp_path, ENTROPY).diverged()
     assert "likely cause: random numbers that no seed governs: C's getrandom through ctypes" in said and "train.py:4" in said
+
+
+def test_a_clock_that_others_than_the_scripts_code_call(tmp_path: Path) -> None:
+    said = Folder(tmp_path, CLOCK_IN_C).diverged()
+    assert "likely cause: the clock is read where it is not recorded: time.time at" in said and "train.py:11" in said
 
 
 def test_entropy_read_from_a_device_in_a_module(tmp_path: Path) -> None:

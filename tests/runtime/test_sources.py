@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import json
 import os
 import random
@@ -37,6 +38,7 @@ def replaying(recorded: Sources) -> Sources:
 VALUES: list[tuple[str, Callable[[Callable[[Any], Any]], Any]]] = [
     ("time", lambda C: C(time.time)()),
     ("time_ns", lambda C: C(time.time_ns)()),
+    ("partial", lambda C: str(C(functools.partial(datetime.datetime.now, ZONE))())),
     ("perf_counter", lambda C: C(time.perf_counter)()),
     ("monotonic_ns", lambda C: C(time.monotonic_ns)()),
     ("process_time", lambda C: C(time.process_time)()),

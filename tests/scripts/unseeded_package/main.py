@@ -2,6 +2,7 @@
 # truth: recorded
 # quick: inner
 """
+import functools
 import logging
 import os
 import random
@@ -24,7 +25,7 @@ from torch.utils.data import DataLoader, TensorDataset
 names = {f"layer{i}" for i in range(9)}
 print("logged head", noise.BIAS, noise.TOKEN, noise.SALT.hex(), noise.STARTED, noise.SHUFFLED, list(names))
 #+outer print("@@ head", noise.BIAS, noise.TOKEN, noise.SALT.hex(), noise.STARTED, noise.SHUFFLED, list(names))
-augment, stamped = Augment(), lambda: when.now(timezone.utc)
+augment, stamped = Augment(), functools.partial(when.now, timezone.utc)
 seen = defaultdict(lambda: time.monotonic())
 bits, free, other = Generator(PCG64()), fresh(), fresh(None)
 logging.basicConfig(stream=sys.stdout, format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
@@ -51,6 +52,6 @@ for epoch in range(4):
     logging.info("epoch %d", epoch)
     if time.time() % 1 > 0.5 or when.now() > deadline:
         w += 1.0
-    values = [time.strftime("%j"), time.ctime(), str(when.today().date()), f"{when.now(timezone.utc):%H}"]
+    values = [[read() for read in (time.time_ns, perf_counter)], time.strftime("%j"), time.ctime(), str(when.today().date()), f"{when.now(timezone.utc):%H}"]
     print("logged outer", epoch, repr(w), spent, values)
     #+outer print("@@ outer", epoch, repr(w), spent, values)

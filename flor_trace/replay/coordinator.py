@@ -271,7 +271,7 @@ class Coordinator:
             recorded = "was killed" if self._recorded_status is None else f"ended with {self._recorded_status}"
             self.outcome.failures.append(
                 f"the replayed script ended with status {status} where the recorded one {recorded}"
-                + (self._last_words(worker) or _traceback(words))
+                + _with_advice(self._last_words(worker) or _traceback(words))
             )
         elif worker.unit is not None and worker.unit not in self.outcome.beyond:
             where = self._describe(worker.unit)
@@ -320,3 +320,10 @@ def _traceback(text: str) -> str:
     """The last traceback in what was written to stderr, ready to follow a sentence; empty if there is none."""
     at = text.rfind("Traceback (most recent call last)")
     return ":\n" + text[at:].rstrip() if at >= 0 else ""
+
+
+def _with_advice(traceback: str) -> str:
+    """A traceback, and what to do where it comes of what replay keeps from happening."""
+    if "CalledProcessError" in traceback or "PermissionError" in traceback:
+        return f"{traceback}\nIn replay, programs that the script starts may write where --allow-writes PATH says so, and nowhere else."
+    return traceback

@@ -13,7 +13,7 @@ import stat
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -245,11 +245,15 @@ class FileTracker:
 
     def _dispatch(self, event: str, args: tuple[Any, ...]) -> None:
         if event == "open":
-            path, _, flags = args
+            path, mode, flags = args
             if not isinstance(path, (str, bytes)):
                 return
             if flags & _WRITES:
                 self._note(os.path.realpath(os.fsdecode(path)), opened=True)
+                if mode is None and not os.path.isabs(path):
+                    # `os.open`, whose `dir_fd` the event does not tell
+                    for folder in _open_folders():
+                        self._note(os.path.realpath(os.path.join(folder, os.fsdecode(path))), opened=True)
             elif path not in self._seen:
                 self._read(path)
         elif event == "mmap.__new__":
@@ -355,6 +359,17 @@ def _entry(path: Any, dir_fd: int = -1) -> str:
         name = os.path.join(os.readlink(f"/proc/self/fd/{dir_fd}"), name)
     folder, last = os.path.split(os.path.abspath(name))
     return os.path.join(os.path.realpath(folder), last)
+
+
+def _open_folders() -> set[str]:
+    """The folders that this process has descriptors of."""
+    found: set[str] = set()
+    for name in os.listdir("/proc/self/fd"):
+        with suppress(OSError):  # the one that the folder was listed through
+            path = os.readlink(f"/proc/self/fd/{name}")
+            if path.startswith("/") and os.path.isdir(path):
+                found.add(path)
+    return found
 
 
 def _read(descriptor: int, size: int) -> bytes:

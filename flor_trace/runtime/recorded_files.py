@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import posix
 import stat
 import threading
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from flor_trace.errors import NotRestorable
@@ -107,13 +108,13 @@ class RecordedFiles:
         the run: a path that `state` lacks had not been touched yet, and is shown so.
         """
         self._read_blob = read_blob
-        mapped = mapped_files()
+        mapped, descriptors = mapped_files(), _writing_descriptors()
         for key in sorted({*state, *initial}):
             if not self._layers.passes(key):
                 before = initial.get(key)
                 now = state.get(key) or initial[key]
                 if now.kind == "file":
-                    self._install_file(key, now, mapped)
+                    self._install_file(key, now, mapped, descriptors)
                 else:
                     self._install_other(key, now, before is not None and before.kind == "dir")
         self._layers.forget_links()
@@ -139,7 +140,9 @@ class RecordedFiles:
         elif not lexists(upper):
             posix.mkdir(upper)
 
-    def _install_file(self, key: str, state: FileState, mapped: frozenset[str]) -> None:
+    def _install_file(
+        self, key: str, state: FileState, mapped: frozenset[str], descriptors: Mapping[str, Sequence[int]]
+    ) -> None:
         upper = self._layers.upper(key)
         if self._installed.get(key) == (state, signature(upper)):
             return
@@ -147,7 +150,8 @@ class RecordedFiles:
         for file in writers:
             file.flush()
         # A file that is open or mapped must stay the same file; otherwise a new one leaves readers of the old alone.
-        in_place = bool(writers) or upper in mapped
+        ends = [d for d in descriptors.get(upper, ()) if posix.lseek(d, 0, os.SEEK_CUR) == posix.fstat(d).st_size]
+        in_place = bool(writers) or upper in mapped or upper in descriptors
         if in_place:
             self.forget(key)
         else:
@@ -165,6 +169,9 @@ class RecordedFiles:
         self._pending[key] = state
         if in_place:
             self.materialise(key)
+        # One that stood elsewhere stays there: where it stood when recorded is not known.
+        for descriptor in ends:
+            posix.lseek(descriptor, 0, os.SEEK_END)
         for file in writers:
             file.seek(0, os.SEEK_END)
 
@@ -177,3 +184,17 @@ def mapped_files() -> frozenset[str]:
     with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape", opener=posix_open) as maps:
         fields = (line.rstrip("\n").split(maxsplit=5) for line in maps)
         return frozenset(f[5] for f in fields if len(f) == 6 and f[1].endswith("s"))
+
+
+def _writing_descriptors() -> dict[str, list[int]]:
+    """The descriptors of this process that a file can be written through, by its path: also those that no file object has."""
+    found: dict[str, list[int]] = {}
+    for name in posix.listdir("/proc/self/fd"):
+        try:
+            path = posix.readlink(f"/proc/self/fd/{name}")
+            flags = fcntl.fcntl(int(name), fcntl.F_GETFL) if path.startswith("/") else os.O_RDONLY
+            if flags & os.O_ACCMODE != os.O_RDONLY and stat.S_ISREG(posix.fstat(int(name)).st_mode):
+                found.setdefault(path, []).append(int(name))
+        except OSError:
+            continue  # the one that the folder was listed through
+    return found

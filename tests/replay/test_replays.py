@@ -171,6 +171,36 @@ def test_replays_of_any_statements_in_any_order_add_up_to_the_truth(
         assert run.logs() == run.truth(*shown), (names, shown)
 
 
+BARS = """\
+import logging, sys
+logging.basicConfig(format="%(levelname)s %(message)s", level=logging.INFO)
+for epoch in range(3):
+    for step in range(4):
+        sys.stderr.write(f"\\r{epoch}: {step}/4")
+        #+bar sys.stderr.write(f"\\r@@ bar {epoch} {step}")
+    sys.stderr.write("\\n")
+    logging.info("epoch %d", epoch)
+    #+logged logging.warning("@@ logged %d", epoch)
+    print("epoch", epoch)
+    #+out print("@@ out", epoch, end="\\r")
+"""
+
+
+def test_progress_bars_and_logging_keep_to_their_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "SCRIPT", BARS)
+    run = Run(tmp_path)
+    run.script.write_text(with_statements("bar", "logged", "out"))
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "flor_trace", "replay", "--workers", "2", "train.py"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, timeout=120)
+    assert done.stdout == b"@@ out 0\r@@ out 1\r@@ out 2\r"
+    bars = [b"".join(b"\r@@ bar %d %d" % (epoch, step) for step in range(4)) for epoch in range(3)]
+    assert b"".join(bar + b"WARNING @@ logged %d\n" % epoch for epoch, bar in enumerate(bars)) in done.stderr
+    assert b"replay exact" in done.stderr
+    shown = {stream: text.replace("\r", "\n") for stream, text in run.logs().items()}
+    assert shown == run.truth("bar", "logged", "out")  # which reads a carriage return as the end of a line
+
+
 def test_a_part_of_the_run_adds_its_part(tmp_path: Path) -> None:
     run = Run(tmp_path)
     run.replay("head", options=("--iterations", "1:3"))

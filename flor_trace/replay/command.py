@@ -283,7 +283,7 @@ def _plan(run: Run, history: History, diff: RunDiff, options: ReplayOptions, whe
         iterations = (first or 0, last)
     workers = _workers(run, options)
     sizes = {digest: entry[3] for digest, entry in run.index.items()}
-    return make_plan(history, probes, workers, iterations, options.init, measured(run.blob, sizes, run.snapshots()), where)
+    return make_plan(history, probes, workers, iterations, options.init, measured(run.blob, sizes, run.events("snapshot")), where)
 
 
 def _read_behind(diff: RunDiff) -> list[frozenset[str]]:

@@ -6,8 +6,7 @@
 Training uses one thread, so that two cores mean at most twice the speed. In every round, in an order that is drawn: the script
 with the inner log statement, plain; two of these side by side, which shows how much cores slow each other down; replays of the
 inner and of the outer statement with one and two workers. Each measurement is appended to a file in `--folder`, and a bench that is
-started again goes on where it was ended. `quick` takes about 10 minutes for all cases and 3 rounds on a quiet machine of two cores,
-`full` about 75 for 5 rounds.
+started again goes on where it was ended. A round takes about six times as long as the script does.
 
 The bounds: two workers may take 1.08 times half the plain time, times the slowdown, and one prologue. An outer statement may take the
 prologue, 1.3 times what reading the snapshots' bytes takes, and half a second. Executing again may take 1.03 times the plain time.
@@ -54,7 +53,7 @@ CASES = {
         ("loss.backward()", NORM.format("model[0]")),
     ),
     "digits": Bench(
-        "digits_cnn.py", ("--epochs", "8"), ("--epochs", "120"),
+        "digits_cnn.py", ("--epochs", "8"), ("--epochs", "300"),
         ("scheduler.step()", "print('@@', epoch, repr(train_loss), repr(model.bn1.running_var.sum().item()))"),
         ("loss.backward()", NORM.format("model.fc2")),
     ),
@@ -73,7 +72,7 @@ class Workplace:
         self.bench = CASES[name]
         self.args = getattr(self.bench, scale)
         # A run of seconds can afford few snapshots, or none.
-        self.often = ("--every", "1") if scale == "quick" else ()
+        self.often = ("--overhead", "0.3") if scale == "quick" else ()
         self.folder = folder / f"{name}-{scale}"
         self.folder.mkdir(parents=True, exist_ok=True)
         self.results = self.folder / "results.jsonl"

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 # What may be spent at once, before any time has passed, on the entries of outermost loops: without the snapshot at
 # its entry nothing of a loop can be jumped over.
 ENTRY_ALLOWANCE_SECONDS = 0.3
+# A walk that nothing has been saved up for takes no longer than this: some two million objects.
+LONGEST_FIRST_WALK_SECONDS = 3.0
 # An iteration this long is worth a snapshot inside the inner loop.
 LONG_STEP_SECONDS = 0.25
 # `--every` takes no heed of cost, except for loops of more iterations than this, each shorter than that (such as reading a
@@ -87,6 +89,16 @@ class Budget:
         steady = max(stall - once, 0.0)
         self.cost = steady if self.taken == 1 else 0.5 * (self.cost + steady)
 
+    def patience(self) -> float:
+        """How many seconds a walk through the state may take now before it is given up; `--every` takes no heed of it."""
+        if self.every is not None:
+            return float("inf")
+        return max(LONGEST_FIRST_WALK_SECONDS, 2 * self.cost, self.credit())
+
+    def gave_up(self, stall: float) -> None:
+        """A walk was given up after so many seconds: the next one is to be saved up for, and may take twice as long."""
+        self.cost = max(self.cost, 2 * stall)
+
     def entry_is_due(self, activation: Activation, depth: int, parent: Activation | None) -> bool:
         """Whether to snapshot the entry of an activation, which its exit snapshot and all jumps in it need."""
         self.why = ""
@@ -135,7 +147,7 @@ class Budget:
         return (
             self.every is None
             and self.clock() - activation.started >= LATE_BASE_SECONDS
-            and self.spent_on_entries < ENTRY_ALLOWANCE_SECONDS
+            and (self.spent_on_entries < ENTRY_ALLOWANCE_SECONDS or self.credit() > self.cost)
         )
 
     def exit_is_due(self, activation: Activation) -> bool:

@@ -13,7 +13,7 @@ from time import perf_counter
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from flor_trace.record.decisions import DISK, QUEUE, Decisions
+from flor_trace.record.decisions import DISK, LONG, QUEUE, Decisions
 from flor_trace.record.diskbudget import DiskBudget
 from flor_trace.runtime.engine import Runtime
 from flor_trace.runtime.inputs import SECONDS_PER_SNAPSHOT, InputNotes
@@ -57,6 +57,7 @@ class RecordSession:
         self.files = files
         self.outputs = 0
         self.snapshots = 0
+        self._objects = 0  # met by the last walk that was given up
         self.decisions = Decisions(writer.event)
         self.disk = DiskBudget(max_disk, writer, perf_counter)
         self._streams = streams
@@ -204,6 +205,8 @@ class RecordSession:
             activation.stalled += stall
             activation.last += stall
         if record is None:
+            if why == LONG:
+                self._gave_up(stall)
             return self._passed(boundary, why)
         self.decisions.close()
         self.disk.took(record["added"])
@@ -224,6 +227,26 @@ class RecordSession:
             self._warn("the space of --max-disk is being used up: from now on snapshots are further apart, and replays slower")
         return False
 
+    def _patience(self) -> Callable[[int], None]:
+        """What a walk asks whether to go on; it raises NoRoom when the walk has taken too long."""
+        from flor_trace.record.stager import NoRoom
+
+        until = perf_counter() + self.budget.patience()
+
+        def go_on(objects: int) -> None:
+            if perf_counter() > until:
+                self._objects = objects
+                raise NoRoom(LONG)
+
+        return go_on
+
+    def _gave_up(self, stall: float) -> None:
+        self.budget.gave_up(stall)
+        self._warn(
+            f"a snapshot was given up after {stall:.1f} s, at {self._objects} objects, and no loop can be jumped over until one succeeds; "
+            f"the next is tried when --overhead allows for {self.budget.cost:.1f} s (--every 1 takes them at any cost)"
+        )
+
     def _take(self, boundary: Boundary, frame: FrameType | None, stager: Stager) -> dict[str, Any]:
         from flor_trace.record.roots import collect_roots
         from flor_trace.state import Scope, TokenTable, walk
@@ -237,7 +260,9 @@ class RecordSession:
         began = perf_counter()
         registry_for(self._scope)  # not before the roots are collected: it imports modules whose state is one
         self._once += perf_counter() - began
-        live = walk(roots, self._scope, self._tokens, stager=stager, wanted=lambda digest: not self.writer.has_blob(digest))
+        live = walk(
+            roots, self._scope, self._tokens, stager=stager, wanted=lambda digest: not self.writer.has_blob(digest), go_on=self._patience()
+        )
         digests, added = self._put_buffers(live)
         encoded, holes = live.graph.encode()
         graph = self._put_graph(encoded, holes, digests)

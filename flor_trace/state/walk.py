@@ -6,6 +6,7 @@ import enum
 import gc
 import types
 from collections.abc import Callable, Mapping
+from itertools import repeat
 from typing import Any
 
 from .bulk import reader_of
@@ -18,12 +19,13 @@ from .scope import Ignore, Roots, Scope, is_state
 from .tokens import TokenTable
 
 LARGE = 4096  # bytes and strings longer than this are buffers
+ASK_EVERY = 20_000  # objects: some twenty milliseconds
 _BIG_INT = 1 << 20  # no object lives below this address
 
 
 def walk(
     roots: Roots, scope: Scope, tokens: TokenTable, known: Mapping[int, Buffer] | None = None, stager: Stager | None = None,
-    wanted: Callable[[str], bool] | None = None, ignore: Ignore | None = None,
+    wanted: Callable[[str], bool] | None = None, ignore: Ignore | None = None, go_on: Callable[[int], None] | None = None,
 ) -> LiveGraph:  # fmt: skip
     """The graph of everything reachable from `roots`, with the hashes of all its buffers.
 
@@ -32,8 +34,9 @@ def walk(
     `wanted`: by its hash, whether the caller will ask for a buffer. Bytes that had to be made for hashing (a large list's) are then
     kept for it, and not made again; others are let go at once.
     `ignore`: names that no root has.
+    `go_on`: told now and then how many objects have been met; it raises to give the walk up.
     """
-    return Walker(scope, tokens, roots, known or {}, stager, wanted, ignore).run()
+    return Walker(scope, tokens, roots, known or {}, stager, wanted, ignore, go_on).run()
 
 
 class Walker:
@@ -41,13 +44,14 @@ class Walker:
 
     def __init__(
         self, scope: Scope, tokens: TokenTable, roots: Roots, known: Mapping[int, Buffer], stager: Stager | None = None,
-        wanted: Callable[[str], bool] | None = None, ignore: Ignore | None = None,
+        wanted: Callable[[str], bool] | None = None, ignore: Ignore | None = None, go_on: Callable[[int], None] | None = None,
     ) -> None:  # fmt: skip
         self.scope = scope
         self.known = known
         self.stager = stager
         self.wanted = wanted
         self.ignore = ignore
+        self.go_on = go_on
         self.tokens = tokens
         self.roots = roots
         self.registry: Registry = registry_for(scope)
@@ -90,8 +94,13 @@ class Walker:
         self.graph.library = roots.library
         todo, nodes = self.todo, self.nodes
         while todo:
-            token, obj, emit = todo.pop()
-            nodes[token] = emit(self, obj, token)
+            for _ in repeat(None, ASK_EVERY):
+                token, obj, emit = todo.pop()
+                nodes[token] = emit(self, obj, token)
+                if not todo:
+                    return
+            if self.go_on is not None:
+                self.go_on(len(nodes))
 
     def _root(self, section: str, name: str, namespace: dict[str, Any]) -> None:
         items = [(key, value) for key, value in list(namespace.items()) if type(key) is not str or is_state(key)]

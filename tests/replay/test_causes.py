@@ -53,6 +53,25 @@ for epoch in range(3):
         total += number
     print("epoch", epoch)
 """
+CHILD = """\
+import os, random
+from pathlib import Path
+random.seed(1)
+os.mkdir("kept")
+total = 0.0
+for epoch in range(4):
+    for step in range(2):
+        total += random.random()
+    child = os.fork()
+    if child == 0:
+        if not os.path.exists("kept/drawn"):
+            Path("kept/drawn").write_text(str(random.random()))
+        os._exit(0)
+    os.waitpid(child, 0)
+    del child
+    total += float(Path("kept/drawn").read_text())
+    print("epoch", epoch)
+"""
 CLOCK_IN_C = """\
 import time
 from collections import defaultdict
@@ -124,6 +143,14 @@ class Folder:
 def test_entropy_read_by_native_code(tmp_path: Path) -> None:
     said = Folder(tmp_path, ENTROPY).diverged()
     assert "likely cause: random numbers that no seed governs: C's getrandom through ctypes" in said and "train.py:4" in said
+
+
+def test_a_file_that_a_child_process_has_written_is_not_kept(tmp_path: Path) -> None:
+    folder = Folder(tmp_path, CHILD)
+    script = tmp_path / "train.py"
+    script.write_text(script.read_text().replace('    print("epoch"', '    print("@@", total)\n    print("epoch"'))
+    said = folder.diverged()
+    assert "likely cause: what runs beside the script is not repeated in step with it: a fork is started at" in said
 
 
 def test_a_clock_that_others_than_the_scripts_code_call(tmp_path: Path) -> None:

@@ -194,10 +194,11 @@ class Background:
     def _take_over(self) -> Generator[bool, None, None]:
         """The writer's process is gone: go on as before there was one, and do again what it may not have done."""
         gone = self._sink
-        gone.close()
-        if self._state != OPEN:
-            return
         with self._lock:
+            self._settle()  # what it told last: the journal is kept as far as that, so these items must not be done again
+            gone.close()
+            if self._state != OPEN:
+                return
             self._sink = RunSink.resume(self.folder, gone.journal_size, gone.digests)
             again = [item for _, item in self._unsettled]
         for item in again:

@@ -36,6 +36,8 @@ class ProcessSink:
         self._settled = 0
         self._resolved: list[tuple[int, str]] = []
         self.gone = False
+        # Its last words can be read after it has gone.
+        self._heard_all = False
         self.failure: str | None = None
         self.journal_size = os.path.getsize(os.path.join(folder, "journal"))
         self.committed = committed
@@ -54,7 +56,6 @@ class ProcessSink:
         try:
             self._send(item)
         except ChannelClosed:
-            self._listen()  # it may have said why
             self.gone = True
             raise WriterGone from None
         yield
@@ -74,7 +75,7 @@ class ProcessSink:
         self._channel.send(item)
 
     def settled(self) -> int:
-        """How many items the process has told to be done since the last call."""
+        """How many items the process has told to be done since the last call. Not to be called by two threads at once."""
         self._listen()
         done, self._settled = self._settled, 0
         return done
@@ -102,11 +103,11 @@ class ProcessSink:
         self._channel.close()
 
     def _listen(self) -> None:
-        while not self.gone:
+        while not self._heard_all:
             try:
                 received = self._channel.receive(wait=False)
             except ChannelClosed:
-                self.gone = True
+                self.gone = self._heard_all = True
                 return
             if received is None:
                 return

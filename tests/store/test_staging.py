@@ -132,6 +132,51 @@ run.close(0)
     assert [record["text"] for record in run.events("output")] == [str(number) for number in range(12)]
 
 
+def test_what_a_killed_writer_told_last_is_not_done_again(tmp_path: Path) -> None:
+    program = """
+import signal
+from flor_trace.store.process_sink import ProcessSink
+from flor_trace.store.reader import Run
+
+snapshot(0, content(0))
+run.flush()
+send = ProcessSink._send
+deadline = time.monotonic() + 20
+
+def kill_before_the_third(sink, item):
+    if item[0] == "staged" and item[1] == 5:
+        while Run(run.folder).count("snapshot") < 2 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(0.1)  # it has told that these are done, and nobody has listened yet
+        pid = writer_pid()
+        os.kill(pid, signal.SIGKILL)
+        while opened(pid) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        ProcessSink._send = send
+    send(sink, item)
+
+ProcessSink._send = kill_before_the_third
+with run._lock:  # the main thread asks for nothing meanwhile
+    for number in (1, 2):
+        slot = run.slots.take(3_000_000)
+        ctypes.memmove(slot.address, content(number), 3_000_000)
+        staged = run.put_staged(slot, 0, 3_000_000)
+        graph = run.put_template(b"graph" + bytes(16), [(5, staged)])
+        run.event("output", text=str(number))
+        run.commit_snapshot({"id": number}, [], [staged], graph)
+        run.release(slot)
+while run._queue:
+    time.sleep(0.01)
+snapshot(3, content(3))
+run.close(0)
+"""
+    carry_out(tmp_path, "process", program)
+    run = only_run(tmp_path)
+    assert [record["text"] for record in run.events("output")] == [str(number) for number in range(4)]
+    check(run, contents(4))
+    assert run.damage == []
+
+
 def test_what_was_handed_over_is_committed_after_the_trainer_was_killed(tmp_path: Path) -> None:
     program = """
 snapshot(0, content(0))

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import GeneratorType
 from typing import Any
 
 from .fill import Restored
@@ -99,6 +100,10 @@ class _PutBack(Restorer):
         """See `Restorer`: nothing is jumped over, so an object whose state is hidden is most likely as it was; it is noted."""
         self.hidden.append(self.path(token))
         return True
+
+    def runs_on(self, obj: Any) -> bool:
+        """See `Restorer`: the statement stands in it, or in what it calls; its variables are those of a frame."""
+        return isinstance(obj, GeneratorType) and obj.gi_running
 
     def on_kept_graph(self, tensor: Any) -> bool:
         """See `Restorer`: the autograd graph is there as long as the tensor is on the same one."""

@@ -130,6 +130,10 @@ class Restorer:
         """Whether an object whose state is hidden may be left as it is."""
         return False
 
+    def runs_on(self, obj: Any) -> bool:
+        """Whether an object is a generator that is being executed, so that where it stands is no state but the program's course."""
+        return False
+
     def on_kept_graph(self, tensor: Any) -> bool:
         """Whether a live tensor is on the very autograd graph that the target describes, whatever its memory holds now."""
         return False

@@ -232,3 +232,22 @@ def test_a_statement_that_raises_is_undone_too(plain: Path) -> None:
     source = PLAIN.replace("#HERE", "try:\n        history.append(history[99])\n    except IndexError: total = print('@@', epoch)")
     done = replay(plain, source, "--isolate")
     assert (done.returncode, done.stdout) == (0, "@@ 0\n@@ 1\n@@ 2\n@@ 3\n"), done.stderr
+
+
+def test_a_statement_in_a_generator_is_undone(tmp_path: Path) -> None:
+    source = """
+def numbers():
+    total = 0
+    while True:
+        total += 1
+        #HERE
+        yield total
+
+endless = numbers()
+for epoch in range(3):
+    print(epoch, next(endless))
+"""
+    (tmp_path / "train.py").write_text(source)
+    assert run(tmp_path, "-m", "flor_trace", "record", "--every", "1", "train.py").returncode == 0
+    done = replay(tmp_path, source.replace("#HERE", "print('@@', [total := total + 5])"), "--isolate")
+    assert (done.returncode, done.stdout) == (0, "@@ [6]\n@@ [7]\n@@ [8]\n"), done.stderr

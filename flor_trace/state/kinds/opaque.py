@@ -214,6 +214,8 @@ class OpaqueKind(Kind):
         raise NotRestorable(r.path(token), f"{node[2][0]} did not exist at the point restored from")
 
     def check(self, r: Restorer, obj: Any, token: int, node: Node) -> None:
+        if r.runs_on(obj):
+            return
         if node[2][1] == HIDDEN and not r.may_pass(token):
             raise NotRestorable(r.path(token), f"a {node[2][0]} keeps its state where it cannot be seen, so nothing may jump over it")
         known = r.live.graph.nodes.get(r.live_token(obj))

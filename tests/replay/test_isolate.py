@@ -160,6 +160,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_isolated_statements_print_what_each_prints_alone_and_change_nothing(recorded: Path) -> None:
     (recorded / "truth.py").write_text(truth())
     alone = run(recorded, "truth.py")

@@ -242,6 +242,7 @@ def test_what_other_programs_would_change_stays_and_the_replay_goes_on(folder: P
     assert everything(folder) == before
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not landlock_active(), reason="this kernel has no Landlock")
 def test_a_script_that_insists_on_what_a_program_does_is_told_what_to_do(folder: Path, tmp_path: Path) -> None:
     source = "import subprocess\nfor epoch in range(3):\n    subprocess.run(['cp', 'data.txt', 'copied.txt'], check=True)\n"

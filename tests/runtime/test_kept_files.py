@@ -16,7 +16,7 @@ from flor_trace.runtime.kept_files import KeptFiles
 from flor_trace.runtime.overlay import Overlay
 
 
-@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(steps, steps)
 def test_any_operations_are_undone(before: list[tuple[str, str, str]], after: list[tuple[str, str, str]]) -> None:
     cwd = os.getcwd()

@@ -19,6 +19,9 @@ from flor_trace.replay.sampling import Sampler
 from flor_trace.runtime.loops import Activation
 from flor_trace.runtime.position import EXIT, Boundary
 
+# So many skips of a loop show what one takes.
+SKIPS_TO_JUDGE_BY = 8
+
 
 class Mover:
     """Restores, compares, and tells the coordinator what came of it. `buries`: whether the script has finalizers, so that what a
@@ -36,6 +39,7 @@ class Mover:
         self._mismatches = mismatches
         self._sampler = Sampler(everything=plan.run_all)
         self._process = os.getpid()
+        self._skips: dict[str, tuple[int, float]] = {}
 
     def jump(self, activation: Activation, frame: FrameType, iteration: int) -> None:
         """Restore the latest restorable head up to `iteration`; what lies between is left to be executed."""
@@ -63,14 +67,24 @@ class Mover:
         recorded = self.history.activations.get(key)
         if ref is None or recorded is None or not self.avoided.allows(ref.at):
             return None
+        begin = time.perf_counter()
         try:
             self._restore(ref, frame, leaving=activation)
         except NotRestorable as reason:
             self.link.tell("note", text=f"{ref.at} could not be restored ({reason}); the loop is executed again")
             return None
+        count, seconds = self._skips.get(key[0], (0, 0.0))
+        self._skips[key[0]] = (count + 1, seconds + time.perf_counter() - begin)
         activation.skipped = True
         activation.exhausted = recorded.exit == "exhausted"
         return ref
+
+    def sooner_executed(self, key: tuple[str, int]) -> bool:
+        """Whether skips of this loop have turned out to take longer than executing it: `for group in optimizer.param_groups` in a
+        run that was recorded with `--every 1`."""
+        count, seconds = self._skips.get(key[0], (0, 0.0))
+        recorded = self.history.activations.get(key)
+        return count >= SKIPS_TO_JUDGE_BY and recorded is not None and 2 * recorded.seconds < seconds / count
 
     def _restore(
         self, ref: SnapshotRef, frame: FrameType, jumping: Activation | None = None, leaving: Activation | None = None

@@ -131,7 +131,7 @@ class ReplaySession:
                 self.mover.verify(ref, frame)
             self._stop_if_killed(ref)
             return self._entered_partition(key, activation, frame, ref)
-        if self._ends_inside(key) or self._begins_inside(key) or ref is None or self._must_run(key[0]):
+        if self._ends_inside(key) or self._begins_inside(key) or ref is None or self._must_run(key):
             if ref is not None and self._begins_inside(key):
                 self.mover.verify(ref, frame)
             elif ref is not None:
@@ -262,11 +262,13 @@ class ReplaySession:
         """Whether the current unit ends in that activation."""
         return self.unit is not None and self.unit.end_inner is not None and self.unit.end_inner.key == key
 
-    def _must_run(self, loop: str) -> bool:
-        """Whether a loop's output is wanted here, or its hindsight statements keep state."""
+    def _must_run(self, key: ActivationKey) -> bool:
+        """Whether a loop's output is wanted here, or its hindsight statements keep state, or skipping it would take longer."""
+        if self.mover.sooner_executed(key):
+            return True
         if not self.owned and not self.plan.sequential:
             return False
-        return self.plan.run_all or loop in self.plan.probed
+        return self.plan.run_all or key[0] in self.plan.probed
 
     def _pass_by(self, activation: Activation, frame: FrameType, ref: SnapshotRef) -> bool:
         """Go to the exit of a partitioned activation, towards a unit behind it; False: by executing it."""

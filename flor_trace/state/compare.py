@@ -127,7 +127,8 @@ class _Comparer:
             if a == b or key not in mine or key in COUNTED:  # a hindsight statement may import a library that was not there
                 continue
             if isinstance(a, dict) and isinstance(b, dict):
-                for inner in sorted(a.keys() if key == "rng" else a.keys() | b.keys()):  # nor are its random numbers missed
+                # nor are its random numbers and loggers missed: a library that a witness or a statement has imported
+                for inner in sorted(a.keys() if key in ("rng", "logging") else a.keys() | b.keys()):
                     if a.get(inner) != b.get(inner):
                         self._differ((None, ("root", f"{key}[{inner}]")), "library state",
                                      short(a.get(inner)), short(b.get(inner)))  # fmt: skip

@@ -7,6 +7,7 @@ import copy
 import enum
 import functools
 import itertools
+import logging
 import marshal
 import math
 import sys
@@ -549,3 +550,14 @@ def test_attributes_of_hindsight_statements_are_passed_over_and_stay() -> None:
     assert vars(w.v["trainer"]) == {"total": 2, "norms": [5]}
     w.v["trainer"].total = 3
     assert "trainer.total" in w.compare(target, ignore).differences[0].path
+
+
+def test_loggers_of_a_library_imported_since_are_passed_over_and_changed_levels_are_not() -> None:
+    known = logging.getLogger("flor_trace_test.known")
+    known.setLevel(30)
+    w = World(x=1)
+    entry = w.snap()
+    logging.getLogger("flor_trace_test.since").setLevel(10)
+    assert w.compare(entry).verdict == "exact"
+    known.setLevel(20)
+    assert "logging[flor_trace_test.known]" in w.compare(entry).differences[0].path

@@ -86,6 +86,7 @@ class Restorer:
         self._names = hindsight_names
         self._edited = edited
         self._attributes = attributes
+        self.passed_over: frozenset[str] = frozenset()
         self._scope = Scope(runtime.user_modules.__contains__)
         self._tokens = TokenTable()
         self._matching: dict[Any, object] | None = None
@@ -228,7 +229,7 @@ class Restorer:
 
     def _ignore(self, frames: list[LiveFrame]) -> Ignore:
         modules = {module: names for (module, function), names in self._names.items() if function == "<module>"}
-        return Ignore(modules, {live.name: self._frame_names(live) for live in frames}, self._edited, self._attributes)
+        return Ignore(modules, {live.name: self._frame_names(live) for live in frames}, self._edited, self._attributes, self.passed_over)
 
     def _frame_names(self, live: LiveFrame) -> set[str]:
         module = live.frame.f_globals.get("__name__", "")

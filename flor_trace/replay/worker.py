@@ -163,6 +163,8 @@ class Worker:
         """Tell at the end what was seen that may give another result another time."""
         from flor_trace.runtime.witness import Witness
 
+        # A dispatch mode makes torch import more than the script does, which adds loggers and warning filters.
+        self._restorer.passed_over = frozenset(("logging", "warnings"))
         witness = Witness()
         importer.on_import("torch", witness.torch_imported)
         self._session.at_end = lambda: self._link.tell("seen", seen=witness.as_json())

@@ -124,7 +124,8 @@ class _Comparer:
         mine, other = self.recorded.library, self.live.graph.library
         for key in sorted(mine.keys() | other.keys()):
             a, b = mine.get(key), other.get(key)
-            if a == b or key not in mine or key in COUNTED:  # a hindsight statement may import a library that was not there
+            # a hindsight statement may import a library that was not there
+            if a == b or key not in mine or key in COUNTED or key in self.ignore.library:
                 continue
             if isinstance(a, dict) and isinstance(b, dict):
                 # nor are its random numbers and loggers missed: a library that a witness or a statement has imported

@@ -61,6 +61,8 @@ class Ignore:
     edited: set[str] = field(default_factory=set)
     # Attributes that only hindsight statements give to objects, by names that do not occur in the recorded sources.
     attributes: frozenset[str] = frozenset()
+    # Library state that is not compared: what watching a program with a witness changes by what it imports.
+    library: frozenset[str] = frozenset()
 
     def names(self, section: str, root: str) -> set[str]:
         """The names to pass over in one root."""

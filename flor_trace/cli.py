@@ -46,6 +46,8 @@ Runs the script as python would and records it. Everything after FILE, MODULE or
   --overhead SHARE   what recording may cost, as a share of the run's time (0.01)
   --every N|auto     a snapshot at every N-th iteration of the outermost loops, whatever it costs (auto)
   --max-disk SIZE    what the run's snapshots may take, such as 20GB; they get further apart as it fills (no limit)
+  --replay-latency TIME
+                     a snapshot inside long inner loops so often, as far as --overhead allows (a tenth of an epoch, or 60s)
   --instrument PKG   instrument this installed package too; may be repeated
   -q, --quiet        no summary line
 
@@ -106,7 +108,10 @@ EXAMPLES = {
 BROKEN_PIPE_STATUS = 141
 """What a shell reports of a command that SIGPIPE ended: 128 + 13."""
 
-_RECORD_VALUES = {f"--{name.replace('_', '-')}": name for name in ("store", "name", "tag", "overhead", "every", "max_disk", "instrument")}
+_RECORD_VALUES = {
+    f"--{name.replace('_', '-')}": name
+    for name in ("store", "name", "tag", "overhead", "every", "max_disk", "replay_latency", "instrument")
+}
 _REPEATED = {"tag", "instrument"}
 _FLAGS = {"-q": "quiet", "--quiet": "quiet"}
 

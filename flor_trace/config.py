@@ -149,6 +149,7 @@ SETTINGS: dict[str, Setting] = {
     "overhead": Setting(_share, 0.01),
     "every": Setting(_count_or_auto, None),
     "max_disk": Setting(_size, None),
+    "replay_latency": Setting(_duration, None),
     "instrument": Setting(_list, ()),
     "quiet": Setting(_flag, False),
     "run": Setting(_text, None),
@@ -213,13 +214,14 @@ class Options:
 class RecordOptions(Options):
     """What `record` can be told. `every` is None for auto."""
 
-    _names = ("store", "name", "tag", "overhead", "every", "max_disk", "instrument", "quiet")
+    _names = ("store", "name", "tag", "overhead", "every", "max_disk", "replay_latency", "instrument", "quiet")
 
     name: str | None
     tag: dict[str, str]
     overhead: float
     every: int | None
     max_disk: int | None
+    replay_latency: float | None
     instrument: tuple[str, ...]
     quiet: bool
 

@@ -18,6 +18,7 @@ def test_defaults(tmp_path: Path) -> None:
         "overhead": 0.01,
         "every": None,
         "max_disk": None,
+        "replay_latency": None,
         "instrument": (),
         "quiet": False,
     }

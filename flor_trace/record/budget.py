@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 
 # As in `record.session`.
-from builtins import max  # noqa: UP029
+from builtins import max, min  # noqa: UP029
 from typing import TYPE_CHECKING
 
 from flor_trace.record.decisions import CREDIT, EARLY, EVERY, INNER, SHORT
@@ -27,6 +27,10 @@ ENTRY_ALLOWANCE_SECONDS = 0.3
 LONGEST_FIRST_WALK_SECONDS = 3.0
 # An iteration this long is worth a snapshot inside the inner loop.
 LONG_STEP_SECONDS = 0.25
+# Inside an inner loop of shorter ones there is a snapshot as often as this, or as this share of an iteration of the loop around it: so long
+# at most a replay takes from a snapshot to any place.
+LATENCY_SECONDS = 60.0
+LATENCY_SHARE = 0.1
 # `--every` takes no heed of cost, except for loops of more iterations than this, each shorter than that (such as reading a
 # file line by line): there a snapshot is taken when the loop has run for as long as one takes.
 MANY_ITERATIONS = 32
@@ -52,13 +56,15 @@ class Budget:
         every: a number N takes snapshots at every N-th iteration of outermost loops and around the loops in
             these, whatever it costs; None leaves it to the credit.
         clock: seconds since some fixed moment.
+        latency: for how long the inside of a long inner loop may go without a snapshot, in seconds; None: `LATENCY_SHARE` of the
+            iteration around it, and at most `LATENCY_SECONDS`.
 
     Attributes:
         why: the reason of the last refusal (see `decisions`); empty where snapshots are never taken.
     """
 
     # Not a dataclass: importing `dataclasses` would be felt at the start of every recorded script.
-    def __init__(self, overhead: float, every: int | None, clock: Callable[[], float]) -> None:
+    def __init__(self, overhead: float, every: int | None, clock: Callable[[], float], latency: float | None = None) -> None:
         self.overhead = overhead
         self.every = every
         self.clock = clock
@@ -72,7 +78,9 @@ class Budget:
         self.denied: str | None = None  # the inner loop that would have been worth a pair of snapshots
         self.forced_iteration = 0
         self.forced_at = 0.0
-        self.started = clock()
+        self.started = self.last = clock()
+        self.latency = latency
+        self._borrowed = False  # the next snapshot is paid as the entries of outermost loops are
         self.why = ""
 
     def credit(self) -> float:
@@ -82,7 +90,9 @@ class Budget:
     def pay(self, stall: float, entry_of_outermost: bool, once: float = 0.0) -> None:
         """A snapshot has stalled the training for `stall` seconds, of which `once` will not come again (imports, say)."""
         self.taken += 1
-        if entry_of_outermost:
+        self.last = self.clock()
+        borrowed, self._borrowed = self._borrowed, False
+        if entry_of_outermost or borrowed:
             self.spent_on_entries += stall
         else:
             self.spent += stall
@@ -121,25 +131,36 @@ class Budget:
             if self.denied == probe.key:
                 self.denied = None  # it was not worth it after all, so nothing need be saved for it
             return self._no(SHORT)
-        due = self._affords(2.0)
+        # A run of one epoch has no other entry, and nothing is saved up when it comes to it; without it there are no jumps in that loop.
+        first = not probe.calls and not _is_beyond_first(parent)
+        self._borrowed = first and _has_arrays() and self.spent_on_entries < ENTRY_ALLOWANCE_SECONDS
+        due = self._borrowed or self._affords(2.0)
         self.denied = None if due else probe.key
         self.pairs += due
         return due
 
-    def head_is_due(self, activation: Activation, depth: int) -> bool:
+    def head_is_due(self, activation: Activation, depth: int, parent: Activation | None = None) -> bool:
         """Whether to snapshot the head of iteration `activation.iteration`."""
         self.why = ""
         if self.every is not None:
             if depth == 1:
                 return self._is_forced(activation, self.every) or self._no(EVERY)
             return depth == 2 and activation.seconds_per_iteration >= LONG_STEP_SECONDS
-        if depth > 2 or (depth == 2 and activation.seconds_per_iteration < LONG_STEP_SECONDS):
+        if depth > 2 or (depth == 2 and activation.seconds_per_iteration < LONG_STEP_SECONDS and not self._is_late(parent)):
             return False
         if self.denied is not None and self.heads > self.pairs:
             return self._no(INNER)  # save for the loops inside: skipping them serves outer probes, heads only parallelism
         due = self._affords(1.0 if depth == 1 else 3.0)
         self.heads += due
         return due
+
+    def _is_late(self, parent: Activation | None) -> bool:
+        """Whether the inside of an iteration has been without a snapshot for too long."""
+        latency = self.latency
+        if latency is None:
+            around = parent.seconds_per_iteration if parent is not None else 0.0
+            latency = min(LATENCY_SHARE * around, LATENCY_SECONDS) if around else LATENCY_SECONDS
+        return self.clock() - self.last >= latency
 
     def base_is_due(self, activation: Activation) -> bool:
         """Whether to snapshot the head of an outermost activation whose entry was passed by, once it has proved long: jumps
@@ -183,6 +204,11 @@ class Budget:
     def _no(self, why: str) -> bool:
         self.why = why
         return False
+
+
+def _is_beyond_first(parent: Activation | None) -> bool:
+    """Whether the loop around is beyond its first iteration."""
+    return parent is None or parent.iteration > 0
 
 
 def _has_arrays() -> bool:

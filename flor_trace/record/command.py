@@ -70,7 +70,7 @@ def record(
     sources.watch_libraries()
     files = FileTracker(writer.put_blob, ignore=(os.path.abspath(options.store), default_folder()), to_user=to_user)
     streams = Streams()
-    budget = Budget(options.overhead, options.every, perf_counter)
+    budget = Budget(options.overhead, options.every, perf_counter, options.replay_latency)
     session = RecordSession(runtime, writer, budget, sources, files, streams, _warn, options.max_disk)
     hooks = RecordHooks(runtime, ProbeFactory(runtime, sources.clock), writer)
     importer = _importer(hooks, options)

@@ -102,7 +102,7 @@ class RecordSession:
             depth = len(self.runtime.stack)
             boundary = Boundary(activation.probe.key, activation.entry, activation.iteration)
             if activation.data:
-                if self.budget.head_is_due(activation, depth):
+                if self.budget.head_is_due(activation, depth, self.runtime.stack[-2] if depth > 1 else None):
                     self._snapshot(boundary, frame)
                 else:
                     self._passed(boundary, self.budget.why)

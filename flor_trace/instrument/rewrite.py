@@ -42,9 +42,9 @@ def rewrite(
 ) -> Rewritten:
     """Instrument `tree`, which is consumed, as the module named `module`.
 
-    `no_function_probes` leaves out function probes and clocks in functions (a probe in a function that
-    `torch.compile` takes would break its graph). `max_depth` leaves loops alone that are nested deeper than this within
-    one function, for CPython allows only 20 nested blocks.
+    `no_function_probes` leaves out function probes and what stands in lambdas (a probe in a function that `torch.compile` takes
+    would break its graph; a clock that is read there breaks it anyway). `max_depth` leaves loops alone that are nested deeper
+    than this within one function, for CPython allows only 20 nested blocks.
     """
     result = Rewritten(module, tree)
     worker = _Rewriter(result, no_function_probes, max_depth, bool(getattr(tree, "flor_annotated", False)))
@@ -187,7 +187,7 @@ class _Rewriter:
             loops=not plain,
             # Functions without a probe read clocks too: generators as `contextlib.contextmanager` takes them, and coroutines.
             # Not so `__del__`, which the garbage collector calls when it likes.
-            clocks=not (barred or self.no_function_probes or (scope.is_class and node.name == "__del__")),
+            clocks=not (barred or (scope.is_class and node.name == "__del__")),
             barred=barred,
             wraps=scope.wraps and not compiled,
         )

@@ -80,7 +80,8 @@ def _find_causes(divergence: Divergence, say: Callable[[str], None]) -> list[str
     except FlorTraceError as error:
         return [f"not found, for executing {stretch} once more failed: {error}"]
     found = examined_causes(divergence.report, execution, stretch)
-    unwritten = unwritten_memory(divergence.report.first, modules) if execution.report.verdict == DIVERGED else None
+    # Also where that repetition was exact: without statements in between, such memory is no divergence (see `withheld`).
+    unwritten = unwritten_memory(divergence.report.first, modules)
     return found if unwritten is None else [unwritten, *(cause for cause in found if not cause.startswith("not found"))]
 
 

@@ -16,6 +16,7 @@ from flor_trace.replay.link import Link
 from flor_trace.replay.plan import Plan
 from flor_trace.replay.restorer import DIVERGED, Restorer
 from flor_trace.replay.sampling import Sampler
+from flor_trace.replay.withheld import Withheld
 from flor_trace.runtime.loops import Activation
 from flor_trace.runtime.position import EXIT, Boundary
 
@@ -38,6 +39,7 @@ class Mover:
         self.buries = False
         self._mismatches = mismatches
         self._sampler = Sampler(everything=plan.run_all)
+        self._withheld = Withheld(link, lambda: restorer.runtime.executed)
         self._process = os.getpid()
         self._skips: dict[str, tuple[int, float]] = {}
 
@@ -128,15 +130,24 @@ class Mover:
             self._give_up(ref, f"what was restored is not what was recorded: {check.differences[0]}")
         if texts := self._mismatches():
             self.link.tell("mismatch", texts=texts)
+        if check.only_memory:
+            self._withheld.take(check)
+            return False
+        if check.verdict != DIVERGED:
+            self._withheld.settle()
         self.link.tell("checked", **check.as_json(), restored=restored)
         return check.verdict != DIVERGED
 
     def verify_in_passing(self, ref: SnapshotRef, frame: FrameType | None) -> None:
         """Compare if time allows, at a snapshot from which nothing is about to be restored."""
-        if self._sampler.due():
+        if self._withheld or self._sampler.due():
             begin = time.perf_counter()
             self.verify(ref, frame)
             self._sampler.paid(time.perf_counter() - begin)
+
+    def tell_withheld(self) -> None:
+        """No comparison follows."""
+        self._withheld.tell()
 
     def take_passed(self) -> int:
         """How many snapshots have been passed without a comparison since this was asked last."""

@@ -40,12 +40,14 @@ class Present:
 
 @dataclass(frozen=True)
 class Check:
-    """The outcome of one comparison with a snapshot; `differences` holds the first ones, by path."""
+    """The outcome of one comparison with a snapshot; `differences` holds the first ones, by path. `only_memory`: there are none but
+    in the content of memory."""
 
     at: str
     verdict: str
     largest: float = 0.0
     differences: list[str] = field(default_factory=list)
+    only_memory: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """Plain fields."""
@@ -133,15 +135,17 @@ class Restorer:
         self._present = Present(roots, frames, live)
         differences = [str(d) for d in comparison.differences[:5]]
         verdict = comparison.verdict
+        only_memory = verdict == DIVERGED and all(d.what == "content" for d in comparison.differences)
+        only_memory = only_memory and comparison.count == len(comparison.differences)
         self.sources.catch_up(ref.sources)
         if self.sources.mismatch or self.sources.offset != ref.sources:
             what = self.sources.mismatch or (
                 f"{self.sources.offset} clock and entropy values had been read, {ref.sources} when recorded"
             )
             differences.insert(0, what)
-            verdict = DIVERGED
+            verdict, only_memory = DIVERGED, False
             self.sources.mismatches.clear()
-        return Check(str(ref.at), verdict, comparison.largest, differences)
+        return Check(str(ref.at), verdict, comparison.largest, differences, only_memory)
 
     def restore(
         self,

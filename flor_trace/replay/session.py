@@ -303,6 +303,7 @@ class ReplaySession:
         """Leave without running the rest of the script or its exit handlers: others replay those."""
         self.transcript.position()
         self.at_end()
+        self.mover.tell_withheld()
         self.link.tell("finished", status=None)
         os._exit(0)
 
@@ -399,6 +400,7 @@ class ReplaySession:
         ref = self.history.snapshots.get(END_OF_RUN)
         if self.owned and ref is not None and status == self.history.status:
             self.mover.verify(ref, None)
+        self.mover.tell_withheld()
         self._finish_unit()
         self.at_end()
         words = "".join(self._unowned_errors)

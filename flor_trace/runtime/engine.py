@@ -43,6 +43,7 @@ class Runtime:
         suspended: above zero inside hindsight statements: loops entered there are not tracked.
         hindsight: the numbers of the hindsight statements being executed, outermost first.
         hindsight_frame: the frame in which the outermost of them stands.
+        executed: how many hindsight statements have begun.
         user_files: the file names of instrumented code.
         entries: how often each loop has been entered in the run, by loop name.
         fallen: untracked `while … else` loops, by frame, that have just ended by their condition.
@@ -56,6 +57,7 @@ class Runtime:
         self.suspended = 0
         self.hindsight: list[int] = []
         self.hindsight_frame: FrameType | None = None
+        self.executed = 0
         self.main_thread = threading.get_ident()
         self.user_files: set[str] = set()
         self.user_modules: set[str] = set()

@@ -37,6 +37,7 @@ class HindsightProbe:
         if not self._runtime.hindsight:
             self._runtime.hindsight_frame = frame
         self._runtime.suspended += 1
+        self._runtime.executed += 1
         self._runtime.hindsight.append(self.index)
 
     def leave(self) -> None:

@@ -26,7 +26,8 @@ class ProbeFactory:
         demoted: Collection[str] = (),
     ) -> None:
         self._runtime = runtime
-        self._clock = clock
+        # A plain function: copies of the code that holds it share it, and torch.compile copies code deeply.
+        self._clock = lambda callee: clock(callee)
         self._demoted = demoted
 
     def resolver(

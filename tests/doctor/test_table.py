@@ -20,11 +20,19 @@ STATIC: dict[str, tuple[str, ...]] = {
     "items waiting in a `SimpleQueue`": ("hidden-state",),
     "keys of a new dict": ("user-hash",),
     "a pass of a loader": ("persistent-workers",),
+    "a loader with `persistent_workers`": ("persistent-workers",),
+    "what other programs write": ("processes",),
     "one of several processes": ("distributed",),
 }
 BY_TRYING = "doctor --run replays the first seconds, and shows what replay notes"
 IN_REPLAY = "it does not depend on the script, or comes about after the recording; replay says it"
 OTHERWISE: dict[str, str] = {
+    "memory that was allocated": BY_TRYING,
+    "a clock called by C code": BY_TRYING,
+    "files that processes beside the script write": BY_TRYING,
+    "a loader's iterator with worker processes": BY_TRYING,
+    "values of the clock or of entropy that are damaged": IN_REPLAY,
+    "a hindsight statement under `--isolate`": IN_REPLAY,
     "another processor": IN_REPLAY,
     "data files that have changed": IN_REPLAY,
     "printed lines that depend on a clock": BY_TRYING,

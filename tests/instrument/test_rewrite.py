@@ -116,11 +116,11 @@ def test_functions_report_and_keep_docstrings() -> None:
     assert [probe.runs for probe in hooks.probes.values()] == [1, 1]
 
 
-def test_no_function_probes_spares_functions_but_not_their_loops() -> None:
-    source = "import time\nt = time.time()\ndef f():\n    for i in [time.time()]: pass\n"
+def test_no_function_probes_spares_functions_but_not_their_loops_and_clocks() -> None:
+    source = "import time\nt = time.time()\ndef f():\n    for i in [time.time()]: pass\ng = lambda: time.time()\n"
     result = rewritten(source, no_function_probes=True)
     assert len(result.loops) == 1 and not result.functions[0].probed
-    assert result.clocks == [(2, "time")]
+    assert result.clocks == [(2, "time"), (4, "time")]
 
 
 def test_clock_calls_evaluate_the_callee_first_and_once() -> None:

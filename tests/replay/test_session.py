@@ -39,6 +39,7 @@ class FakeRestorer:
     def verify(self, ref: SnapshotRef, frame: object, restored: bool = False) -> Any:
         class Exact:
             verdict = "exact"
+            only_memory = False
 
             def as_json(self) -> dict[str, Any]:
                 return {"verdict": "exact"}

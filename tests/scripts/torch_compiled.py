@@ -4,6 +4,7 @@ was compiled is written to a file, for recording must change nothing of that.
 # quick: none
 """
 import json
+import time
 import warnings
 from pathlib import Path
 
@@ -48,9 +49,22 @@ scripted, traced = torch.jit.script(Counting()), torch.jit.trace(Normed(), x)
 inner = Broken()
 compiled = torch.compile(inner, backend="aot_eager")
 scale = torch.compile(lambda a: (a * 2).sin(), backend="eager")
+
+
+@torch.compile(backend="eager")
+def aged(a, since):
+    b = a + 1
+    return b.sum() if time.time() >= since else a.sum()  # breaks the graph, with us as without
+
+
+def age(since):
+    return time.time() - since  # read by a function in a module that compiles others: recorded all the same
+
+
 models = [scripted, traced, compiled]
 optimizers = [torch.optim.SGD(model.parameters(), 0.001) for model in models]
 for epoch in range(4):
+    begin = time.time()
     for step in range(2):
         for model, optimizer in zip(models, optimizers):
             optimizer.zero_grad()
@@ -58,7 +72,8 @@ for epoch in range(4):
             loss.backward()
             optimizer.step()
         #+inner print("@@ inner", epoch, step, repr(loss.item()), scripted.calls, scripted.seen, traced.linear.weight.sum().item())
-    #+outer print("@@ outer", epoch, scripted.calls, scripted.seen, traced.norm.running_mean, inner.norm.running_mean, repr(loss.item()))
-    print(epoch, repr(loss.item()), scripted.calls)
+    #+outer print("@@ outer", epoch, scripted.calls, scripted.seen, traced.norm.running_mean, inner.norm.running_mean, repr(loss.item()), age(begin) > 0)
+    print(epoch, repr(loss.item()), scripted.calls, aged(x, begin).item() > 0)
+    begin = age(begin)
 counters = torch._dynamo.utils.counters
 Path("compiled.json").write_text(json.dumps([counters["stats"], counters["graph_break"], counters["frames"]], sort_keys=True))

@@ -85,6 +85,7 @@ def test_fewer_processors(tmp_path: Path) -> None:
     assert done.returncode == 0 and "replay exact" in done.stderr, done.stderr
 
 
+@pytest.mark.slow
 def test_what_this_machine_does_not_have(tmp_path: Path) -> None:
     run = Run(tmp_path, threads={"OMP_NUM_THREADS": "1"})
 

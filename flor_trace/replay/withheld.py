@@ -45,7 +45,8 @@ class Withheld:
         if self._checks and self._executed() != self._mark:
             self.tell()
         for check in self._checks:
-            text = f"memory held something else at {check.at} and what was recorded later on, unused in between: {check.differences[0]}"
+            where = check.differences[0].partition(" (content)")[0]
+            text = f"memory held something else at {check.at} and what was recorded later on, unused in between: {where}"
             self._link.tell("note", text=text)
             self._link.tell("checked", **replace(check, verdict=EXACT, largest=0.0, differences=[]).as_json(), restored=False)
         self._checks = []

@@ -54,6 +54,8 @@ class Source:
     later: bool = False
     """Whether every call counts, results never change and no library's draw is within the call: then `pack(result, None)` can wait
     until the values are handed over."""
+    warns: str = ""
+    """The DeprecationWarning that each call gives, to the caller."""
     tape: Tape | None = None
     """For a function whose result cannot be kept, such as a file of random name: keeps what it draws (given None), or lets
     it draw what is given."""
@@ -149,12 +151,19 @@ def _serve_datetime(payload: Any, f: Any, args: tuple[Any, ...], kwargs: dict[st
     return f.__self__(*payload[:7], tzinfo=zone, fold=payload[7])
 
 
+UTCNOW_WARNING = (
+    "datetime.datetime.utcnow() is deprecated and scheduled for removal in a future version. Use timezone-aware objects to represent "
+    "datetimes in UTC: datetime.datetime.now(datetime.UTC)."
+)  # Modules/_datetimemodule.c
+
+
 def _datetime_sources() -> Iterator[tuple[Callable[..., Any], Source]]:
     datetime = _attribute("datetime", "datetime")
     if datetime is None:
         return
     for name in ("now", "utcnow", "today"):
-        yield getattr(datetime, name), Source(f"datetime.{name}", _pack_datetime, _serve_datetime, later=True)
+        warns = UTCNOW_WARNING if name == "utcnow" and sys.version_info >= (3, 12) else ""
+        yield getattr(datetime, name), Source(f"datetime.{name}", _pack_datetime, _serve_datetime, later=True, warns=warns)
     yield _attribute("datetime", "date").today, Source(
         "date.today", lambda v, f: [v.year, v.month, v.day], lambda p, f, a, k: f.__self__(*p), later=True
     )

@@ -13,8 +13,10 @@ from __future__ import annotations
 import _thread
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from types import BuiltinFunctionType, FunctionType
 from typing import Any, Literal
@@ -175,6 +177,8 @@ class Sources:
     def _wrap(self, f: Callable[..., Any], source: Source) -> Callable[..., Any]:
         if source.tape is not None:
             return self._taped(f, source, source.tape)
+        if source.warns:
+            return _warning(self._wrap(_quiet_utcnow(f), replace(source, warns="")), source.warns)
         if self.mode == "replay":
             return self._serving(f, source)
         if source.later:
@@ -303,3 +307,25 @@ class Sources:
             yield
         finally:
             self._inside -= 1
+
+
+def _warning(f: Callable[..., Any], text: str) -> Callable[..., Any]:
+    """`f`, with a warning to its caller, which C code would give to the frame of ours that calls it."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        warnings.warn(text, DeprecationWarning, stacklevel=2)
+        return f(*args, **kwargs)
+
+    return call
+
+
+def _quiet_utcnow(f: Any) -> Any:
+    """The same as `datetime.utcnow` of a class, without the warning."""
+    import datetime  # is loaded, for `f` is its
+
+    def utcnow() -> Any:
+        now = datetime.datetime.__dict__["now"].__get__(None, f.__self__)
+        return datetime.datetime.replace(now(datetime.UTC), tzinfo=None)
+
+    utcnow.__self__ = f.__self__  # type: ignore[attr-defined]
+    return utcnow

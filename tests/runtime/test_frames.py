@@ -50,7 +50,7 @@ def test_a_dict_that_the_script_got_from_locals_is_left_as_it_was() -> None:
         config = locals()
         second = 2
         assert read_locals(sys._getframe())["second"] == second
-        write_locals(sys._getframe(), {"first": 5, "second": 6, "config": config})
+        write_locals(sys._getframe(), {**read_locals(sys._getframe()), "first": 5, "second": 6, "config": config})
         assert (first, second) == (5, 6)
         return config
 

@@ -14,15 +14,18 @@ if TYPE_CHECKING:
     from ..walk import Walker
 
 
+_ALL = slice(None)  # by index: a subclass may have a `__buffer__` of its own, which the buffer protocol would call
+
+
 def _emit_bytearray(w: Walker, obj: bytearray, token: int) -> Node:
     cls, attrs = ends(w, obj, bytearray)
-    w.data_buffer(token, lambda: bytes(memoryview(obj)))
+    w.data_buffer(token, lambda: bytes(bytearray.__getitem__(obj, _ALL)))
     return ("bytearray", cls, None, (), attrs)
 
 
 def _emit_bytes(w: Walker, obj: bytes, token: int) -> Node:
     cls, attrs = ends(w, obj, bytes)
-    w.data_buffer(token, lambda: memoryview(obj))
+    w.data_buffer(token, lambda: memoryview(bytes.__getitem__(obj, _ALL)))
     return ("bytes", cls, None, (), attrs)
 
 

@@ -10,7 +10,7 @@ from flor_trace.runtime.engine import Runtime
 from flor_trace.runtime.frames import LiveFrame, read_locals, user_frames
 from flor_trace.runtime.headroom import script_limit
 from flor_trace.runtime.offline import TRACKER_VARIABLES
-from flor_trace.state import FrameRoot, Roots, library, loghandlers
+from flor_trace.state import FrameRoot, Roots, library, loghandlers, torch_hooks
 
 
 def collect_roots(runtime: Runtime, frame: FrameType | None) -> tuple[Roots, list[LiveFrame]]:
@@ -31,6 +31,7 @@ def collect_roots(runtime: Runtime, frame: FrameType | None) -> tuple[Roots, lis
         extra={
             **{str(n): a.source for n, a in enumerate(runtime.stack) if a.source is not None},
             **loghandlers.capture(runtime.user_modules.__contains__),
+            **torch_hooks.capture(),
         },
         codes=_active_codes(frame, runtime.user_files),
         stack=[live.frame for live in frames],

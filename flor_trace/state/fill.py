@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CorruptRecord, HalfRestored
-from . import library, loghandlers
+from . import library, loghandlers, torch_hooks
 from .graph import UNSET, Node
 from .scope import is_state
 
@@ -59,6 +59,7 @@ class Filler:
             for name, value in values.items():
                 dict.setdefault(space, name, value)
         loghandlers.apply(result.extra, self.r.scope.user_modules)
+        torch_hooks.apply(result.extra)
         library.apply(self.r.target.library)
         return result
 

@@ -74,6 +74,10 @@ for epoch in range(7):
         handles["grad"] = net.body[0].bias.register_hook(counter.scaled)
         handles["post"] = net.lazy.bias.register_post_accumulate_grad_hook(lambda p: scales.append(p.grad.sum().item()))
         net.register_buffer("seen", torch.ones(3))
+    if epoch == 1:
+        handles["all"] = nn.modules.module.register_module_forward_hook(lambda module, args, output: scales.append(type(module).__name__))
+    if epoch == 4:
+        handles.pop("all").remove()
     if epoch == 3:
         for parameter in net.head.parameters():
             parameter.requires_grad_(True)
@@ -100,5 +104,5 @@ for epoch in range(7):
             net.seen += 1
     if epoch % 2:
         optimizer.zero_grad(set_to_none=epoch % 4 == 1)
-    #+outer print("@@ outer", epoch, net.back.weight is net.body[0]._parameters.get("weight"), type(net.body[0]).__name__, type(net.lazy).__name__, list(net.state_dict()), net.head.weight.requires_grad, repr(loss.item()), [h.id for h in handles.values()], list(dict(net.named_modules())))
+    #+outer print("@@ outer", epoch, net.back.weight is net.body[0]._parameters.get("weight"), type(net.body[0]).__name__, type(net.lazy).__name__, list(net.state_dict()), len(scales), [p.requires_grad for p in net.head.parameters()], repr(loss.item()), [h.id for h in handles.values()], list(dict(net.named_modules())))
     print(epoch, f"{loss.item():.8f}", counter.calls, sum(p.numel() for p in net.parameters()))

@@ -137,8 +137,7 @@ class Restorer:
         verdict = comparison.verdict
         only_memory = verdict == DIVERGED and all(d.what == "content" for d in comparison.differences)
         only_memory = only_memory and comparison.count == len(comparison.differences)
-        self.sources.catch_up(ref.sources)
-        if self.sources.mismatch or self.sources.offset != ref.sources:
+        if not self.sources.has_come_to(ref.sources) or self.sources.mismatch:
             what = self.sources.mismatch or (
                 f"{self.sources.offset} clock and entropy values had been read, {ref.sources} when recorded"
             )

@@ -135,11 +135,15 @@ class Sources:
         """The first divergence from the recorded stream, or None."""
         return self.mismatches[0] if self.mismatches else None
 
-    def catch_up(self, offset: int) -> None:
-        """Pass over values up to `offset` if all of them are libraries', which may have drawn less this time."""
-        between = self._stream[self._cursor - self._start : offset - self._start]
-        if all(name == LIBRARY for name, _ in between):
-            self._cursor = max(self._cursor, offset)
+    def has_come_to(self, offset: int) -> bool:
+        """Whether as many values have been served as `offset` says, but for those of libraries: these may have drawn less this time
+        (what they left is passed over), or earlier."""
+        first, last = sorted((self._cursor - self._start, offset - self._start))
+        between = self._stream[max(first, 0) : last]
+        if len(between) < last - first or any(name != LIBRARY for name, _ in between):
+            return False
+        self._cursor = max(self._cursor, offset)
+        return True
 
     def drain(self) -> tuple[int, list[Any]]:
         """Hand over what was recorded since the last call, as names and payloads in turn (see `paired`), with the first one's offset."""

@@ -286,10 +286,12 @@ def test_libraries_may_draw_less_or_more_than_recorded(watched: Callable[[Source
     assert replay.offset == 3
     assert secrets.token_hex(5) == third
     replay.offset = 0
-    replay.catch_up(2)
-    assert replay.offset == 2
-    replay.catch_up(4)  # the day lies in between
+    assert replay.has_come_to(2) and replay.offset == 2
+    assert not replay.has_come_to(4)  # the day lies in between
     assert replay.offset == 2 and replay.mismatch is None
+    assert replay.has_come_to(1) and replay.offset == 2  # drawn earlier than when recorded
+    replay.offset = 3
+    assert not replay.has_come_to(2) and not replay.has_come_to(9)
 
 
 def test_libraries_in_hindsight_statements_and_threads_draw_for_themselves(watched: Callable[[Sources], Sources]) -> None:

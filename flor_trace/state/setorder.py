@@ -15,12 +15,9 @@ from operator import is_
 from typing import Any
 
 from .setlayout import Layout, search_from
-from .settable import fill
+from .settable import fill, filler, in_dependency, probes
 
-_LINEAR = 9
-_PERTURB = 5
 _DEPTH = 24  # probes considered per element
-_WORD = (1 << 64) - 1
 _FEW = 7
 _NUMBERS = frozenset(map(id, (int, float, bool, complex)))  # by id: a class may define how it hashes
 
@@ -79,13 +76,11 @@ def _plans(items: list[Any]) -> Iterator[tuple[list[Any], list[Any]] | None]:
 
 def _path(value: int, mask: int) -> list[int]:
     """The first slots at which an element of that hash is tried."""
-    perturb = value & _WORD
-    slot = perturb & mask
     found: list[int] = []
-    while len(found) < _DEPTH:
-        found.extend(range(slot, slot + (_LINEAR if slot + _LINEAR <= mask else 0) + 1))
-        perturb >>= _PERTURB
-        slot = (slot * 5 + 1 + perturb) & mask
+    for row in probes(value, mask):
+        found.extend(row)
+        if len(found) >= _DEPTH:
+            break
     return found
 
 
@@ -128,23 +123,18 @@ def _plan(items: list[Any], hashes: list[int], size: int) -> tuple[list[Any], li
     blocked = {slot for k in late for slot in paths[k][: chosen[k]]} - set(owner)
     taken = {item for item in items if id(type(item)) in _NUMBERS}
 
-    def filler(slot: int) -> int:
-        while slot in taken:
-            slot += size
-        return slot
-
-    fillers = [filler(slot) for slot in sorted(blocked)]
+    fillers = [filler(slot, size, taken) for slot in sorted(blocked)]
     first = [items[k] for k, j in enumerate(chosen) if not j] + fillers
     free = (slot for slot in range(size) if slot not in owner and slot not in blocked)
     while _size_after(len(first)) < size:
         slot = next(free, None)
         if slot is None:
             return None
-        first.append(filler(slot))
+        first.append(filler(slot, size, taken))
         fillers.append(first[-1])
     if _size_after(len(first)) != size or (len(first) + len(late)) * 5 >= mask * 3:
         return None
-    ordered = _in_dependency(late, {k: {owner[s] for s in paths[k][: chosen[k]] if s in owner} for k in late})
+    ordered = in_dependency({k: {owner[s] for s in paths[k][: chosen[k]] if s in owner} for k in late})
     return None if ordered is None else (first + [items[k] for k in ordered], fillers)
 
 
@@ -161,16 +151,3 @@ def _size_after(count: int) -> int:
             while size <= wanted:
                 size *= 2
     return size
-
-
-def _in_dependency(late: list[int], needs: dict[int, set[int]]) -> list[int] | None:
-    """The displaced elements, each after those that stand in its way; None if they go round in a circle."""
-    waiting = set(late)
-    ordered: list[int] = []
-    while waiting:
-        ready = [k for k in late if k in waiting and not needs[k] & waiting]
-        if not ready:
-            return None
-        ordered.extend(ready)
-        waiting.difference_update(ready)
-    return ordered

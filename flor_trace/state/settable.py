@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from itertools import islice
+from itertools import chain, islice
 from operator import is_
 from typing import Any
 
@@ -39,7 +39,7 @@ def fill(target: set[Any], items: list[Any], pattern: bytes) -> bool:
         return False
     home, late = placed
     taken = {item for item in items if type(item) in (int, float, bool, complex)}
-    gone = [_filler(slot, len(pattern), taken) for slot, use in enumerate(pattern) if use == DUMMY]
+    gone = [filler(slot, len(pattern), taken) for slot, use in enumerate(pattern) if use == DUMMY]
     taken.update(gone)
     for elements in _orders(gone + home, late, pattern):
         set.clear(target)
@@ -78,7 +78,7 @@ def _placed(items: list[Any], slots: list[int], pattern: bytes) -> tuple[list[An
             home.append(item)
             continue
         before = set()
-        for tried in islice(_path(value, mask), 4 * len(pattern)):
+        for tried in islice(chain.from_iterable(probes(value, mask)), 4 * len(pattern)):
             if tried == slot:
                 break
             if pattern[tried] == FREE:
@@ -88,21 +88,21 @@ def _placed(items: list[Any], slots: list[int], pattern: bytes) -> tuple[list[An
         else:
             return None
         needs[k] = before
-    order = _in_dependency(needs)
+    order = in_dependency(needs)
     return None if order is None else (home, [items[k] for k in order])
 
 
-def _path(value: int, mask: int) -> Iterator[int]:
-    """The slots at which an element of that hash is tried."""
+def probes(value: int, mask: int) -> Iterator[range]:
+    """The slots at which an element of that hash is tried, in rows."""
     perturb = value & _WORD
     slot = perturb & mask
     while True:
-        yield from range(slot, slot + (_LINEAR if slot + _LINEAR <= mask else 0) + 1)
+        yield range(slot, slot + (_LINEAR if slot + _LINEAR <= mask else 0) + 1)
         perturb >>= _PERTURB
         slot = (slot * 5 + 1 + perturb) & mask
 
 
-def _in_dependency(needs: dict[int, set[int]]) -> list[int] | None:
+def in_dependency(needs: dict[int, set[int]]) -> list[int] | None:
     """The keys, each after those of its needs that are keys; None if they go round in a circle."""
     open_needs = {k: {other for other in before if other in needs} for k, before in needs.items()}
     waiting: dict[int, list[int]] = {}
@@ -118,7 +118,8 @@ def _in_dependency(needs: dict[int, set[int]]) -> list[int] | None:
     return order if len(order) == len(needs) else None
 
 
-def _filler(slot: int, size: int, taken: set[Any]) -> int:
+def filler(slot: int, size: int, taken: set[Any]) -> int:
+    """An int that nobody else is, which goes into that slot of a table of that size."""
     value = slot
     while value in taken:
         value += size
@@ -136,10 +137,10 @@ def _grow(target: set[Any], size: int, elements: list[Any], taken: set[Any]) -> 
             set.add(target, item)
         # Slots are used up until the next insertion is one too many; the one that it takes stays free.
         before = _pattern(target)
-        landing = next(slot for slot in _path(hash(last), present - 1) if before[slot] == FREE)
+        landing = next(slot for slot in chain.from_iterable(probes(hash(last), present - 1)) if before[slot] == FREE)
         free = [slot for slot, use in enumerate(before) if use == FREE and slot != landing]
         for slot in free[: -(-(present - 1) * 3 // 5) - 1 - (present - before.count(FREE))]:
-            value = _filler(slot, present, taken)
+            value = filler(slot, present, taken)
             set.add(target, value)
             set.discard(target, value)
         set.add(target, last)

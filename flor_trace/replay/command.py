@@ -10,7 +10,7 @@ import pickle
 import re
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -168,7 +168,7 @@ def _minor(version: str) -> str:
 
 def _compare_sources(run: Run, options: ReplayOptions) -> RunDiff:
     recorded = {e["name"]: (e["path"], run.source(e["source"])) for e in run.events("module")}
-    diff = diff_run(recorded, _present_source(run, options, recorded))
+    diff = diff_run(recorded, _present_source(run, options))
     if diff.changes and not options.accept_changes:
         raise SourceChanged(
             "the source differs from the recorded one by more than log statements (undo it, record again, or give "
@@ -177,17 +177,15 @@ def _compare_sources(run: Run, options: ReplayOptions) -> RunDiff:
     return diff
 
 
-def _present_source(
-    run: Run, options: ReplayOptions, recorded: Mapping[str, tuple[str, bytes]]
-) -> Callable[[str], bytes | None]:
+def _present_source(run: Run, options: ReplayOptions) -> Callable[[str], bytes | None]:
     """Reads a recorded path today; None if there is no such file."""
-    main_path, main_source = recorded.get("__main__", (None, b""))
-    substitute = _substitute(run, options, main_path)
+    main = {e["name"]: e for e in run.events("module")}.get("__main__")
+    substitute = _substitute(run, options, main["path"] if main else None)
 
     def present(path: str) -> bytes | None:
-        if path == main_path:
+        if main and path == main["path"]:
             if run.manifest["target_kind"] == "code":
-                return main_source
+                return run.source(main["source"])
             path = substitute or path
         try:
             return Path(run.manifest["cwd"], path).read_bytes()
@@ -199,8 +197,7 @@ def _present_source(
 
 def _request(run: Run, diff: RunDiff, options: ReplayOptions) -> dict[str, Any]:
     """What makes one replay the same as another; None where nothing was said."""
-    recorded = {e["name"]: (e["path"], run.source(e["source"])) for e in run.events("module")}
-    present = _present_source(run, options, recorded)
+    present = _present_source(run, options)
     return {
         "sources": digest_of_sources({module: present(path) for module, path in diff.paths.items()}),
         "iterations": None if options.iterations is None else list(options.iterations),
@@ -247,8 +244,7 @@ def _where(run: Run, history: History, diff: RunDiff, options: ReplayOptions) ->
     condition = Condition(options.where)
     if diff.identical:
         raise UsageError("--where chooses among the lines of hindsight statements, and there is none: add one, or use --iterations A:B")
-    recorded = {e["name"]: (e["path"], run.source(e["source"])) for e in run.events("module")}
-    present = _present_source(run, options, recorded)
+    present = _present_source(run, options)
     variables: list[LoopVariable] = []
     for module, difference in diff.modules.items():
         source = present(diff.paths[module])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import pickle
 import sys
 
@@ -66,6 +67,8 @@ class RecordSession:
         self._scope: Scope | None = None
         self._stager: Stager | None = None
         self._once = 0.0  # seconds of the present stall that will not come again
+        # For measuring what writing in the background saves: the training thread waits for the disk at each snapshot.
+        self._waits = os.environ.get("FLOR_TRACE_WRITER") == "foreground"
         self._reported: dict[str, int] = {}
         self._joiner = Joiner(self._note_output)
         self._initial_files: dict[str, FileState] = {}
@@ -199,7 +202,14 @@ class RecordSession:
             self.sources.resume()
             if collecting:
                 gc.enable()
+        if self._waits:
+            self.writer.flush()  # what is left after this is the commit's record
         stall = perf_counter() - started
+        if record is not None:
+            self._commit(record, stall)
+        if self._waits:
+            self.writer.flush()
+            stall = perf_counter() - started
         self.budget.pay(stall, entry_of_outermost, self._once + self._stager.once)
         for activation in self.runtime.stack:
             activation.stalled += stall
@@ -208,6 +218,11 @@ class RecordSession:
             if why == LONG:
                 self._gave_up(stall)
             return self._passed(boundary, why)
+        return True
+
+    def _commit(self, record: dict[str, Any], stall: float) -> None:
+        """A snapshot has been taken, in `stall` seconds: what it consists of has gone to the writer, and it exists with this record."""
+        assert self._stager is not None
         self.decisions.close()
         self.disk.took(record["added"])
         record["stall"] = stall
@@ -215,7 +230,6 @@ class RecordSession:
         graph = record.pop("template")
         self.writer.commit_snapshot(record, record.pop("digests"), self._stager.numbers, graph)
         self.snapshots += 1
-        return True
 
     def _passed(self, boundary: Boundary, why: str) -> bool:
         """A boundary gets no snapshot. Returns False."""

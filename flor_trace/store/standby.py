@@ -41,7 +41,7 @@ class Standby:
 
 def stand_by() -> Standby | None:
     """Fork the idle process off; None where that is not to be had, or could be noticed."""
-    if os.environ.get("FLOR_TRACE_WRITER") == "thread" or not hasattr(os, "memfd_create") or not _would_go_unnoticed():
+    if os.environ.get("FLOR_TRACE_WRITER") in ("thread", "foreground") or not hasattr(os, "memfd_create") or not _would_go_unnoticed():
         return None
     mine, its = _socket.socketpair()
     trainer = os.getpid()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -147,7 +148,7 @@ print(len(os.listdir("/proc/self/task")))
 """
 
 
-@pytest.mark.parametrize("kind", ["thread", "process"])
+@pytest.mark.parametrize("kind", ["thread", "process", "foreground"])
 def test_large_state_is_written_by_another_process_that_the_script_does_not_see(tmp_path: Path, kind: str) -> None:
     (tmp_path / "train.py").write_text(SCRIPT)
     root = str(Path(__file__).resolve().parents[2])
@@ -156,9 +157,32 @@ def test_large_state_is_written_by_another_process_that_the_script_does_not_see(
     words = [sys.executable, "-m", "flor_trace", "record", "-q", "--store", "store", "--every", "1", "train.py", kind]
     done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stderr) == (0, "")
-    here = "True" if kind == "thread" else "False"
+    here = "False" if kind == "process" else "True"
     assert done.stdout.splitlines()[:2] == [f"written here: {here}", "no child"]
     store = str(tmp_path / "store")
     run = Run(layout.run_folder(store, layout.run_ids(store)[0]))
     assert len(run.snapshots(verify=True)) == run.count("snapshot") >= 6
     assert run.status == "finished"
+
+
+KILLED = """
+import os, signal
+import numpy as np
+state = np.zeros(1_500_000)
+for epoch in range(9):
+    if epoch == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    state += 1
+"""
+
+
+def test_in_the_foreground_each_snapshot_is_durable_before_the_script_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text(KILLED)
+    root = str(Path(__file__).resolve().parents[2])
+    environment = {**os.environ, "PYTHONPATH": root, "OMP_NUM_THREADS": "1", "FLOR_TRACE_WRITER": "foreground"}
+    words = [sys.executable, "-m", "flor_trace", "record", "-q", "--store", "store", "--every", "1", "train.py"]
+    done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == -signal.SIGKILL
+    store = str(tmp_path / "store")
+    run = Run(layout.run_folder(store, layout.run_ids(store)[0]))
+    assert [record["at"][2] for record in run.snapshots(verify=True)] == [0, 1, 2, 3]

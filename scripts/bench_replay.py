@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What replaying takes, against executing the script again: `scripts/bench replay`.
 
-    scripts/bench replay [--scale quick|full] [--cases cifr,wiki] [--rounds 5] [--folder bench-replay]
+    scripts/bench replay [--scale quick|full] [--cases cifr,digits_cnn,wiki] [--rounds 5] [--folder bench-replay]
 
 Training uses one thread, so that two cores mean at most twice the speed. In every round, in an order that is drawn: the script
 with the inner log statement, plain; two of these side by side, which shows how much cores slow each other down; replays of the
@@ -16,88 +16,49 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
-import resource
 import shutil
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-PYTHON = str(ROOT / ".venv" / "bin" / "python")
+from measuring import ROOT, Ran, Results, expect, insert, run, side_by_side
+from workload_cases import CASES
+
 KINDS = ("plain", "pair", "inner 1", "inner 2", "outer 1", "outer 2")
-
-
-@dataclass(frozen=True)
-class Bench:
-    """A workload: its arguments by scale, and where log statements go: behind which line, and what they say."""
-
-    script: str
-    quick: tuple[str, ...]
-    full: tuple[str, ...]
-    outer: tuple[str, str]
-    inner: tuple[str, str]
-
-
-NORM = "print('@@', repr(loss.item()), repr({}.weight.grad.norm().item()))"
-CASES = {
-    "cifr": Bench(
-        "cifr.py", ("--scale", "cpu", "--epochs", "4"), ("--scale", "cpu"),
-        ("acc = test(model, args.device, test_loader)", "print('@@', epoch, repr(train_loss), acc, best_acc)"),
-        ("loss.backward()", NORM.format("model[0]")),
-    ),
-    "digits": Bench(
-        "digits_cnn.py", ("--epochs", "8"), ("--epochs", "300"),
-        ("scheduler.step()", "print('@@', epoch, repr(train_loss), repr(model.bn1.running_var.sum().item()))"),
-        ("loss.backward()", NORM.format("model.fc2")),
-    ),
-    "wiki": Bench(
-        "wiki.py", ("--scale", "cpu", "--max-steps", "60"), ("--scale", "cpu"),
-        ("best = min(best, valid_loss)", "print('@@', step, repr(valid_loss), repr(best))"),
-        ("scaler.unscale_(optimizer)", NORM.format("model.norm")),
-    ),
-}  # fmt: skip
+# The arguments of each case: quick, and full.
+ARGUMENTS = {
+    "cifr": (("--scale", "cpu", "--epochs", "4"), ("--scale", "cpu")),
+    "digits_cnn": (("--epochs", "8"), ("--epochs", "300")),
+    "wiki": (("--scale", "cpu", "--max-steps", "60"), ("--scale", "cpu")),
+}
 
 
 class Workplace:
     """The folder of one case: the script as recorded and with either statement, its run, and what has been measured."""
 
     def __init__(self, folder: Path, name: str, scale: str) -> None:
-        self.bench = CASES[name]
-        self.args = getattr(self.bench, scale)
+        self.case = CASES[name]
+        self.args = ARGUMENTS[name][scale == "full"]
         # A run of seconds can afford few snapshots, or none.
         self.often = ("--overhead", "0.3") if scale == "quick" else ()
         self.folder = folder / f"{name}-{scale}"
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.results = self.folder / "results.jsonl"
-        source = (ROOT / "workloads" / self.bench.script).read_text()
-        self.sources = {"": source, **{which: insert(source, *getattr(self.bench, which)) for which in ("outer", "inner")}}
-
-    def measured(self) -> list[dict[str, Any]]:
-        """All measurements so far."""
-        lines = self.results.read_text().splitlines() if self.results.exists() else []
-        return [json.loads(line) for line in lines]
-
-    def note(self, **fields: Any) -> None:
-        """Append a measurement."""
-        with self.results.open("a") as file:
-            file.write(json.dumps(fields) + "\n")
+        self.results = Results(self.folder / "results.jsonl")
+        source = (ROOT / "workloads" / self.case.script).read_text()
+        self.sources = {"": source, **{which: insert(source, *self.case.statement(which)) for which in ("outer", "inner")}}
 
     def record(self) -> None:
         """Record the run that is replayed, once."""
-        if any(entry["kind"] == "record" for entry in self.measured()):
+        if any(entry["kind"] == "record" for entry in self.results.all()):
             return
         shutil.rmtree(self.folder / "run", ignore_errors=True)
         (self.folder / "run").mkdir()
         self.write("run", "")
-        seconds = timed(self.folder / "run", "-m", "flor_trace", "record", "-q", *self.often, self.bench.script, *self.args)
-        self.note(kind="record", round=-1, seconds=seconds, **self.stored())
+        seconds = done(self.folder / "run", "-m", "flor_trace", "record", "-q", *self.often, self.case.script, *self.args).seconds
+        self.results.note(kind="record", round=-1, seconds=seconds, **self.stored())
 
     def stored(self) -> dict[str, Any]:
         """How many bytes the run's snapshots hold, each once, and how fast they are read."""
@@ -112,7 +73,7 @@ class Workplace:
     def write(self, place: str, which: str) -> None:
         """Put the script, with a statement or none, into a folder."""
         (self.folder / place).mkdir(exist_ok=True)
-        (self.folder / place / self.bench.script).write_text(self.sources[which])
+        (self.folder / place / self.case.script).write_text(self.sources[which])
 
     def measure(self, kind: str, number: int) -> None:
         """Measure one thing and note it."""
@@ -120,67 +81,23 @@ class Workplace:
             places = ["plain"] if kind == "plain" else ["left", "right"]
             for place in places:
                 self.write(place, "inner")
-            before = processor_seconds()
-            seconds = side_by_side([self.folder / place for place in places], self.bench.script, *self.args)
-            self.note(kind=kind, round=number, seconds=seconds, cpu=(processor_seconds() - before) / len(places))
+            ran = side_by_side([self.folder / place for place in places], self.case.script, *self.args)
+            self.results.note(kind=kind, round=number, seconds=ran.seconds, cpu=ran.cpu)
             return
         which, workers = kind.split()
         self.write("run", which)
         words = ("-m", "flor_trace", "replay", "--workers", workers, "--json")
-        plan = json.loads(output(self.folder / "run", *words, "--dry-run", self.bench.script))
-        before = processor_seconds()
-        seconds = timed(self.folder / "run", *words, self.bench.script)
-        cpu = processor_seconds() - before
+        plan = json.loads(done(self.folder / "run", *words, "--dry-run", self.case.script).stdout)
+        ran = done(self.folder / "run", *words, self.case.script)
         newest = max((self.folder / "run" / ".flor" / "runs").glob("*/replays/*/report.json"), key=lambda path: path.stat().st_mtime)
         report = json.loads(newest.read_text())
-        fields = {"cpu": cpu, "verdict": report["verdict"], "prologue": report["prologue_seconds"], "estimate": plan["forecast"]["seconds"]}
-        self.note(kind=kind, round=number, seconds=seconds, **fields)
+        fields = {"verdict": report["verdict"], "prologue": report["prologue_seconds"], "estimate": plan["forecast"]["seconds"]}
+        self.results.note(kind=kind, round=number, seconds=ran.seconds, cpu=ran.cpu, **fields)
 
 
-def insert(source: str, anchor: str, statement: str) -> str:
-    """The source with a statement behind the line that consists of `anchor`."""
-    lines = source.splitlines()
-    (at,) = [number for number, line in enumerate(lines) if line.strip() == anchor]
-    indent = lines[at][: len(lines[at]) - len(anchor)]
-    return "\n".join([*lines[: at + 1], indent + statement, *lines[at + 1 :]]) + "\n"
-
-
-def environment() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-
-
-def output(folder: Path, *words: str) -> str:
-    """What a command prints; the bench ends where it fails."""
-    done = subprocess.run((PYTHON, *words), cwd=folder, env=environment(), capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(f"{' '.join(words)}: exit status {done.returncode}\n{done.stderr}")
-    return done.stdout
-
-
-def processor_seconds() -> float:
-    """What all commands so far have used of the processor, which other load on the machine changes less than the time that they take."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
-
-
-def timed(folder: Path, *words: str) -> float:
-    """Seconds from a command's start to its end."""
-    begin = time.perf_counter()
-    output(folder, *words)
-    return time.perf_counter() - begin
-
-
-def side_by_side(folders: list[Path], *words: str) -> float:
-    """Seconds that each of several plain runs takes beside the others: their mean."""
-    begin = time.perf_counter()
-    running = [subprocess.Popen((PYTHON, *words), cwd=f, env=environment(), stdout=subprocess.DEVNULL) for f in folders]
-    ended: list[float] = []
-    while len(ended) < len(running):
-        pid, status, _ = os.wait3(0)
-        if status:
-            sys.exit(f"{' '.join(words)}: process {pid} failed with status {status}")
-        ended.append(time.perf_counter() - begin)
-    return statistics.mean(ended)
+def done(folder: Path, *words: str) -> Ran:
+    """A command that has to succeed."""
+    return expect(run(folder, *words), " ".join(words))
 
 
 def summary(name: str, entries: list[dict[str, Any]]) -> dict[str, Any]:
@@ -231,20 +148,19 @@ COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scale", choices=["quick", "full"], default="quick")
-    parser.add_argument("--cases", default=",".join(CASES))
+    parser.add_argument("--cases", default=",".join(ARGUMENTS))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--folder", type=Path, default=Path("bench-replay"))
     options = parser.parse_args()
-    sys.path.insert(0, str(ROOT))
     places = {name: Workplace(options.folder.resolve(), name, options.scale) for name in options.cases.split(",")}
     for place in places.values():
         place.record()
     for number in range(options.rounds):
         for place in places.values():
-            done = {entry["kind"] for entry in place.measured() if entry["round"] == number}
+            done = {entry["kind"] for entry in place.results.all() if entry["round"] == number}
             for kind in random.sample([kind for kind in KINDS if kind not in done], k=len(set(KINDS) - done)):
                 place.measure(kind, number)
-    found = [summary(name, place.measured()) for name, place in places.items()]
+    found = [summary(name, place.results.all()) for name, place in places.items()]
     (options.folder / "summary.json").write_text(json.dumps(found, indent=1))
     print("| " + " | ".join(COLUMNS) + " |\n|" + "---|" * len(COLUMNS))
     for each in found:

@@ -10,21 +10,13 @@ Variants: plain; recorded with the default budget; recorded with `--every 1`; `t
 from __future__ import annotations
 
 import json
-import os
-import platform
 import random
-import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-PYTHON = str(ROOT / ".venv" / "bin" / "python")
-sys.path.insert(0, str(ROOT))
+from measuring import fresh, machine, of_recording, run, write_section
 
 # Each script trains `sys.argv[2]` epochs, calls `after(epoch, tensors)` at the end of each, and prints what `times` says at its end.
 HEAD = '''
@@ -132,25 +124,18 @@ NEEDS_TORCH = ("torch.save", "async_save")
 
 def run_once(folder: Path, workload: str, variant: str, scale: float) -> dict[str, Any]:
     """Run one variant of one workload; seconds, bytes, and what the recording says of itself."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
+    fresh(folder)
     epochs, body = WORKLOADS[workload]
     (folder / "train.py").write_text(HEAD + body)
     mode = variant if variant in NEEDS_TORCH else "none"
     words = ["train.py", mode, str(max(2, round(epochs * scale)))]
     if variant.startswith("record"):
         words = ["-m", "flor_trace", *variant.split(), "-q", *words]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    begin = time.perf_counter()
-    with open(folder / "out.txt", "w") as out, open(folder / "err.txt", "w") as err:
-        process = subprocess.Popen([PYTHON, *words], cwd=folder, env=environment, stdout=out, stderr=err)
-        _, status, used = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    whole = time.perf_counter() - begin
-    if process.returncode:
-        return {"failed": (folder / "err.txt").read_text().strip().splitlines()[-1:]}
-    _, seconds, saving = (folder / "out.txt").read_text().split()[-3:]
-    found: dict[str, Any] = {"whole": whole, "seconds": float(seconds), "memory": used.ru_maxrss * 1024}
+    ran = run(folder, *words)
+    if ran.status:
+        return {"failed": [ran.last_words]}
+    _, seconds, saving = ran.stdout.decode().split()[-3:]
+    found: dict[str, Any] = {"whole": ran.seconds, "seconds": float(seconds), "memory": ran.memory}
     if mode != "none":
         found["stall"] = float(saving)
         found["bytes"] = sum(file.stat().st_size for file in folder.rglob("saved-*/*")) + sum(
@@ -158,25 +143,8 @@ def run_once(folder: Path, workload: str, variant: str, scale: float) -> dict[st
         )
         found["snapshots"] = found["boundaries"] = int(words[-1])
     if variant.startswith("record"):
-        found.update(_of_recording(folder / ".flor"))
+        found.update(of_recording(folder / ".flor"))
     return found
-
-
-def _of_recording(store: Path) -> dict[str, Any]:
-    from flor_trace.query.budget import decisions
-    from flor_trace.store.reader import open_run
-
-    run = open_run(str(store))
-    told = decisions(run)
-    taken = [item for item in told if item["taken"]]
-    return {
-        "stall": sum(item["stall"] for item in taken),
-        "largest_stall": max((item["stall"] for item in taken), default=0.0),
-        "median_stall": statistics.median(item["stall"] for item in taken) if taken else 0.0,
-        "bytes": run.disk_bytes(),
-        "snapshots": len(taken),
-        "boundaries": len(taken) + sum(item["count"] for item in told if not item["taken"]),
-    }
 
 
 def bench(results: Path, rounds: int, scale: float, only: str | None) -> dict[str, Any]:
@@ -203,19 +171,6 @@ def bench(results: Path, rounds: int, scale: float, only: str | None) -> dict[st
     return kept
 
 
-def machine() -> dict[str, Any]:
-    """What the figures depend on."""
-    import torch
-
-    model = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), platform.machine())
-    load = os.getloadavg()[0]
-    return {
-        "cpu": model, "cores": os.cpu_count(), "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-        "kernel": platform.release(), "python": platform.python_version(), "torch": torch.__version__, "date": time.strftime("%Y-%m-%d"),
-        "load": round(load, 1),
-    }  # fmt: skip
-
-
 def table(kept: dict[str, Any]) -> str:
     """The results as Markdown."""
     about = kept["machine"]
@@ -240,10 +195,10 @@ def table(kept: dict[str, Any]) -> str:
 
 def _runs_of(kept: dict[str, Any], workload: str, variant: str) -> dict[int, dict[str, Any]]:
     found = {}
-    for key, run in kept["runs"].items():
+    for key, result in kept["runs"].items():
         *which, number = key.split(" | ")
         if which == [workload, variant]:
-            found[int(number)] = run
+            found[int(number)] = result
     return found
 
 
@@ -267,16 +222,9 @@ def _row(workload: str, variant: str, runs: dict[int, dict[str, Any]], plain: di
     )
 
 
-BEGIN, END = "<!-- scripts/bench record -->\n", "<!-- end of scripts/bench record -->\n"
+SECTION = "scripts/bench record"
 
 
 def write(page: Path, text: str) -> None:
     """Put the table into its section of a page, which keeps its other sections."""
-    old = page.read_text() if page.exists() else "# Results\n"
-    section = f"{BEGIN}## What recording costs\n\n{text}{END}"
-    if BEGIN in old:
-        head, _, rest = old.partition(BEGIN)
-        old = head + section + rest.partition(END)[2]
-    else:
-        old = f"{old.rstrip()}\n\n{section}"
-    page.write_text(old)
+    write_section(page, SECTION, f"## What recording costs\n\n{text}")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 import record_bench
+from measuring import marks
 
 MACHINE = {"cpu": "X", "cores": 2, "memory": 8 << 30, "kernel": "6.9", "python": "3.11", "torch": "2.13", "date": "2026-01-02", "load": 0}
 
@@ -40,7 +41,7 @@ def test_the_page_keeps_its_other_sections(tmp_path: Path) -> None:
     record_bench.write(page, "second table\n")
     text = page.read_text()
     assert "## Another bench" in text and "second table" in text and "first table" not in text
-    assert text.count(record_bench.BEGIN) == text.count(record_bench.END) == 1
+    assert [text.count(mark) for mark in marks(record_bench.SECTION)] == [1, 1]
 
 
 def test_every_workload_is_a_program() -> None:

@@ -4,25 +4,17 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
 from pathlib import Path
 
 import pytest
 from exactness import Case, Insertion, case_from_marks, compare, run_plainly
 
 WORKLOADS = Path(__file__).parents[2] / "workloads"
+sys.path.insert(0, str(WORKLOADS.parent / "scripts"))
+from workload_cases import CASES  # noqa: E402
 
-SMALL = {
-    "digits_cnn.py": ("--epochs", "3", "--width", "4"),
-    "char_lm.py": ("--max-iters", "30", "--eval-interval", "10", "--eval-iters", "2", "--n-embd", "16", "--block-size", "32"),
-    "rte.py": ("--scale", "tiny"),
-    "cola.py": ("--scale", "tiny"),
-    "cifr.py": ("--scale", "tiny"),
-    "rsnt.py": ("--scale", "tiny"),
-    "wiki.py": ("--scale", "tiny"),
-    "jasp.py": ("--scale", "tiny"),
-    "imgn.py": ("--scale", "tiny"),
-    "rnnt.py": ("--scale", "tiny"),
-}
+BY_SCRIPT = {case.script: case for case in CASES.values()}
 # What a run at the smallest scale prints of its progress, and how far it must come: the last number against the first, or a bound.
 LEARNS = {
     "rte.py": (r"dev accuracy ([\d.]+)", lambda first, last: last > 0.8),
@@ -34,66 +26,21 @@ LEARNS = {
     "imgn.py": (r"\* Acc@1 ([\d.]+)", lambda first, last: last > first + 15),
     "rnnt.py": (r"BLEU ([\d.]+)", lambda first, last: last > 80),
 }
-# The clock is shown in these lines, and a replay serves the recorded one.
-CLOCK = {"imgn.py": r"Time", "jasp.py": r" s\)$"}
-PROBES = {
-    "digits_cnn.py": {
-        "outer": (
-            "scheduler.step()",
-            "print('@@', epoch, repr(train_loss), scheduler.get_last_lr(), repr(model.bn1.running_var.sum().item()))",
-        ),
-        "inner": ("loss.backward()", "print('@@', epoch, step, repr(loss.item()), repr(model.fc2.weight.grad.norm().item()))"),
-    },
-    "rte.py": {
-        "outer": ("rate = scheduler.get_last_lr()[0]", "print('@@', epoch, repr(total), accuracy)"),
-        "inner": ("loss.backward()", "print('@@', epoch, step, repr(loss.item()), repr(model.classifier[0].weight.grad.norm().item()))"),
-    },
-    "cola.py": {
-        "outer": ("random.shuffle(train)", "print('@@', epoch, train[0][0].tolist(), repr(model.embed.weight.norm().item()))"),
-        "inner": ("running += loss.item()", "print('@@', index, repr(running), repr(model.embed.weight.grad.norm().item()))"),
-    },
-    "cifr.py": {
-        "outer": ("acc = test(model, args.device, test_loader)", "print('@@', epoch, repr(train_loss), acc, best_acc)"),
-        "inner": ("loss.backward()", "print('@@', epoch, batch_idx, repr(loss.item()), repr(model[0].weight.grad.norm().item()))"),
-    },
-    "rsnt.py": {
-        "outer": ("callback.on_epoch_end(self)", "print('@@', self.epoch, self.history['val_loss'], self.scheduler.get_last_lr())"),
-        "inner": ("loss.backward()", "print('@@', self.epoch, repr(loss.item()), repr(self.model.fc.weight.grad.norm().item()))"),
-    },
-    "wiki.py": {
-        "outer": ("best = min(best, valid_loss)", "print('@@', step, repr(valid_loss), repr(best))"),
-        "inner": ("scaler.unscale_(optimizer)", "print('@@', step, repr(loss.item()), repr(model.norm.weight.grad.norm().item()))"),
-    },
-    "jasp.py": {
-        "outer": ("scheduler.step()", "print('@@', epoch, repr(model.epilogue.weight.norm().item()), scheduler.get_last_lr())"),
-        "inner": ("loss.backward()", "print('@@', epoch, batch, repr(loss.item()), lengths.tolist()[:3])"),
-    },
-    "imgn.py": {
-        "outer": ("best_acc1 = max(acc1, best_acc1)", "print('@@', epoch, acc1, best_acc1, is_best)"),
-        "inner": ("loss.backward()", "print('@@', epoch, i, repr(loss.item()), target.tolist(), repr(model[0].weight.grad.norm().item()))"),
-    },
-    "rnnt.py": {
-        "outer": ("scheduler.step(score)", "print('@@', epoch, repr(score), waited, optimizer.param_groups[0]['lr'])"),
-        "inner": ("loss.backward()", "print('@@', epoch, start, repr(loss.item()), repr(decoder.out.weight.grad.norm().item()))"),
-    },
-    "char_lm.py": {
-        "outer": ("losses = estimate_loss()", "print('@@', step, {k: repr(v) for k, v in losses.items()}, lr)"),
-        "inner": ("loss.backward()", "print('@@', step, repr(loss.item()), repr(model.ln_f.weight.grad.norm().item()))"),
-    },
-}
 
 
 def _case(name: str) -> Case:
     lines = (WORKLOADS / name).read_text().splitlines()
+    case = BY_SCRIPT[name]
     probes = {}
-    for probe, (anchor, statement) in PROBES[name].items():
+    for probe in ("outer", "inner"):
+        anchor, statement = case.statement(probe)
         (number,) = [i for i, line in enumerate(lines, start=1) if line.strip() == anchor]
         indent = lines[number - 1][: len(lines[number - 1]) - len(anchor)]
         probes[probe] = [Insertion(name, number, indent, statement)]
-    return Case(WORKLOADS, name, SMALL[name], probes, clock=CLOCK.get(name))
+    return Case(WORKLOADS, name, case.tiny, probes, clock=case.clock)
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", BY_SCRIPT)
 def test_imports_nothing_of_ours(name: str) -> None:
     tree = ast.parse((WORKLOADS / name).read_text())
     imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
@@ -119,19 +66,19 @@ def test_char_lm_learns(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", LEARNS)
 def test_learns(name: str, tmp_path: Path) -> None:
     pattern, far_enough = LEARNS[name]
-    outcome = run_plainly(case_from_marks(WORKLOADS, name), tmp_path, SMALL[name])
+    outcome = run_plainly(case_from_marks(WORKLOADS, name), tmp_path, BY_SCRIPT[name].tiny)
     figures = [float(value) for value in re.findall(pattern, outcome.stdout.decode())]
     assert outcome.status == 0 and len(figures) >= 2 and far_enough(figures[0], figures[-1]), outcome.stdout.decode()
 
 
-@pytest.mark.parametrize("name", [name if name == "digits_cnn.py" else pytest.param(name, marks=pytest.mark.slow) for name in SMALL])
+@pytest.mark.parametrize("name", [name if name == "digits_cnn.py" else pytest.param(name, marks=pytest.mark.slow) for name in BY_SCRIPT])
 def test_replays_exactly(name: str) -> None:
     report = compare(_case(name), workers=(2,))
     assert not report.failures, "\n".join(report.failures)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", BY_SCRIPT)
 @pytest.mark.parametrize("every", ["1", "auto"])
 def test_replays_exactly_with_any_number_of_workers(name: str, every: str) -> None:
     report = compare(_case(name), workers=(1, 2, 3), every=every, show_all=True)

@@ -12,14 +12,15 @@ from flor_trace.store.reader import Run
 def decisions(run: Run) -> list[dict[str, Any]]:
     """What became of the boundaries, in order; those of one loop that were passed by for the same reason are one item.
 
-    `taken`: whether there is a snapshot; then `stall` (seconds), `added` (bytes at most), else `count`, `last` (iteration), `last_entry`,
+    `taken`: whether there is a snapshot; then `stall` (seconds), `added` (bytes at most), `owed` (seconds that had been spent by then
+    beyond what --overhead allows, to be repaid later), else `count`, `last` (iteration), `last_entry`,
     `why`, and the seconds that it would have taken (`needs`) and that were saved up (`credit`) at the last of them.
     """
     found: list[dict[str, Any]] = []
     for record in run.events():
         if record["kind"] == "snapshot":
             loop, entry, iteration = record["at"]
-            cost = {"stall": record["stall"], "added": record.get("added"), "seconds": record["seconds"]}
+            cost = {"stall": record["stall"], "added": record.get("added"), "owed": record.get("owed", 0.0), "seconds": record["seconds"]}
             found.append({"loop": loop, "entry": entry, "first": iteration, "taken": True, **cost})
         elif record["kind"] == "passed":
             fields = {name: record[name] for name in ("loop", "entry", "first", "last", "last_entry", "count", "why", "needs", "credit")}
@@ -33,7 +34,7 @@ def budget_page(found: list[dict[str, Any]]) -> str:
     for item in found:
         if item["taken"]:
             added = "-" if item["added"] is None else text.size(item["added"])
-            rows.append((item["loop"] or "-", str(item["entry"]), _name(item["first"]), _milliseconds(item["stall"]), added, "taken"))
+            rows.append((item["loop"] or "-", str(item["entry"]), _name(item["first"]), _milliseconds(item["stall"]), added, _taken(item)))
             continue
         which = _name(item["first"]) if item["first"] == item["last"] else f"{item['first']} to {item['last']}"
         entries = str(item["entry"]) if item["entry"] == item["last_entry"] else f"{item['entry']} to {item['last_entry']}"
@@ -46,6 +47,10 @@ def budget_page(found: list[dict[str, Any]]) -> str:
     stall = sum(item["stall"] for item in taken)
     tail = f"{len(taken)} of {len(taken) + passed} boundaries taken, {_milliseconds(stall)} of stall\n"
     return text.columns(rows, right=frozenset((1, 3, 4))) + tail
+
+
+def _taken(item: dict[str, Any]) -> str:
+    return f"taken, {_milliseconds(item['owed'])} borrowed by now" if item["owed"] else "taken"
 
 
 def _name(iteration: int | str) -> str:

@@ -2,7 +2,8 @@
 
 The base is Flor's joint invariant (Garcia et al., VLDB 2021, §5.3): what recording costs stays under a fixed share of the time
 that has passed, and a loop is snapshotted only if restoring it pays. Here the share is a credit that grows with time
-and that each snapshot's stall is paid from.
+and that each snapshot's stall is paid from. Where it is scarce, it goes to what saves replay most (see `worth`): pairs of snapshots around
+the longest loops inside, then around shorter ones. Heads of iterations save nothing but let workers share a run, so some are enough.
 """
 
 from __future__ import annotations
@@ -10,19 +11,33 @@ from __future__ import annotations
 import sys
 
 # As in `record.session`.
-from builtins import max, min  # noqa: UP029
+from builtins import len, max, min, sorted  # noqa: UP029
 from typing import TYPE_CHECKING
 
 from flor_trace.record.decisions import CREDIT, EARLY, EVERY, INNER, SHORT
+from flor_trace.record.worth import WORTH_SKIPPING_SECONDS, LoopsInside, is_worth_skipping, mean_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from flor_trace.runtime.loops import Activation
+    from flor_trace.runtime.loops import Activation, LoopProbe
 
 # What may be spent at once, before any time has passed, on the entries of outermost loops: without the snapshot at
-# its entry nothing of a loop can be jumped over.
+# its entry nothing of a loop can be jumped over. It is repaid out of the credit of this many seconds.
 ENTRY_ALLOWANCE_SECONDS = 0.3
+REPAID_AFTER_SECONDS = 45.0
+# The median of so many stalls is what the next snapshot is expected to cost: one that was held up by other processes does not count.
+STALLS = 5
+# What a run ends with, at its last outermost loop's exit and at its end, is kept in hand.
+LAST_SNAPSHOTS = 2.0
+# Heads are far enough apart for workers to share a run when no stretch between two of them is longer than this share of it; these
+# come before pairs around loops, but may take only so much of what is spent.
+HEADS_APART = 1 / 8
+HEADS_SHARE = 1 / 6
+# A loop that has taken this share of the time is what the run is about, and others need not be borrowed for.
+MOST = 0.5
+# What saves less than pairs do (more heads, and those inside inner loops) may bring all stalls to this share of `--overhead`.
+LESSER_SHARE = 0.5
 # A walk that nothing has been saved up for takes no longer than this: some two million objects.
 LONGEST_FIRST_WALK_SECONDS = 3.0
 # An iteration this long is worth a snapshot inside the inner loop.
@@ -38,9 +53,6 @@ SHORT_ITERATION_SECONDS = 0.002
 # Nor does it take snapshots around loops that have proved, this many times, to be shorter than that.
 SEVERAL_CALLS = 16
 NOT_WORTH_SKIPPING_SECONDS = 0.001
-# Below this a loop is executed again as fast as it is restored.
-WORTH_SKIPPING_SECONDS = 0.005
-
 
 # A script without arrays may have short loops only: the entries of those that it begins with are passed by, since the first
 # snapshot costs more than a loop of a million trivial iterations may.
@@ -60,7 +72,9 @@ class Budget:
             iteration around it, and at most `LATENCY_SECONDS`.
 
     Attributes:
+        spent, spent_on_entries: seconds of stall; the latter at entries that may be borrowed for.
         why: the reason of the last refusal (see `decisions`); empty where snapshots are never taken.
+        needs, had: the seconds that were asked for at the last decision on credit, and that were there.
     """
 
     # Not a dataclass: importing `dataclasses` would be felt at the start of every recorded script.
@@ -72,10 +86,11 @@ class Budget:
         self.spent_on_entries = 0.0
         self.cost = 0.01
         self.taken = 0
-        self.passed = 0
-        self.heads = 0
-        self.pairs = 0
-        self.denied: str | None = None  # the inner loop that would have been worth a pair of snapshots
+        self._stalls: list[float] = []
+        self.needs = self.had = 0.0
+        self._inside = LoopsInside()
+        self._heads = 0
+        self._last_head = 0.0
         self.forced_iteration = 0
         self.forced_at = 0.0
         self.started = self.last = clock()
@@ -83,9 +98,13 @@ class Budget:
         self._borrowed = False  # the next snapshot is paid as the entries of outermost loops are
         self.why = ""
 
+    def elapsed(self) -> float:
+        """Seconds since the run began."""
+        return self.clock() - self.started
+
     def credit(self) -> float:
-        """Seconds that may be spent now."""
-        return self.overhead * (self.clock() - self.started) - self.spent
+        """Seconds that may be spent now; negative while what was borrowed for entries is not repaid."""
+        return self.overhead * self.elapsed() - self.spent - self.spent_on_entries
 
     def pay(self, stall: float, entry_of_outermost: bool, once: float = 0.0) -> None:
         """A snapshot has stalled the training for `stall` seconds, of which `once` will not come again (imports, say)."""
@@ -96,8 +115,8 @@ class Budget:
             self.spent_on_entries += stall
         else:
             self.spent += stall
-        steady = max(stall - once, 0.0)
-        self.cost = steady if self.taken == 1 else 0.5 * (self.cost + steady)
+        self._stalls = [*self._stalls, max(stall - once, 0.0)][-STALLS:]
+        self.cost = sorted(self._stalls)[(len(self._stalls) - 1) // 2]
 
     def patience(self) -> float:
         """How many seconds a walk through the state may take now before it is given up; `--every` takes no heed of it."""
@@ -108,6 +127,7 @@ class Budget:
     def gave_up(self, stall: float) -> None:
         """A walk was given up after so many seconds: the next one is to be saved up for, and may take twice as long."""
         self.cost = max(self.cost, 2 * stall)
+        self._stalls = [self.cost]
 
     def entry_is_due(self, activation: Activation, depth: int, parent: Activation | None) -> bool:
         """Whether to snapshot the entry of an activation, which its exit snapshot and all jumps in it need."""
@@ -123,21 +143,29 @@ class Budget:
                 return self._no(SHORT)
             return parent.iteration == self.forced_iteration or self._no(EVERY)
         if depth == 1:
-            if not _has_arrays() and self.clock() - self.started < EARLY_SECONDS:
+            if not _has_arrays() and self.elapsed() < EARLY_SECONDS:
                 return self._no(EARLY)  # see `base_is_due`
-            return self.spent_on_entries < ENTRY_ALLOWANCE_SECONDS or self.credit() > self.cost or self._no(CREDIT)
-        probe = activation.probe
-        if probe.calls and probe.seconds / probe.calls < max(WORTH_SKIPPING_SECONDS, 2 * self.cost):
-            if self.denied == probe.key:
-                self.denied = None  # it was not worth it after all, so nothing need be saved for it
+            return self._may_borrow() or self._affords(1.0, last=0.0)
+        assert parent is not None
+        self._inside.met(activation.probe, parent)
+        return self._pair_is_due(activation.probe, parent)
+
+    def _pair_is_due(self, probe: LoopProbe, parent: Activation) -> bool:
+        """Whether entry and exit of a loop inside an outermost one are worth their snapshots."""
+        seconds = mean_seconds(probe)
+        if seconds is not None and not is_worth_skipping(seconds, self.cost):
             return self._no(SHORT)
+        longer = self._inside.longer(probe, parent, self.cost)
         # A run of one epoch has no other entry, and nothing is saved up when it comes to it; without it there are no jumps in that loop.
-        first = not probe.calls and not _is_beyond_first(parent)
-        self._borrowed = first and _has_arrays() and self.spent_on_entries < ENTRY_ALLOWANCE_SECONDS
-        due = self._borrowed or self._affords(2.0)
-        self.denied = None if due else probe.key
-        self.pairs += due
-        return due
+        first = seconds is None and parent.iteration == 0 and _has_arrays()
+        minor = self._inside.longest(parent) < MOST * (self.clock() - parent.started)
+        self._borrowed = first and minor and self._may_borrow()
+        may_owe = first or (not longer and self._earns(seconds or 0.0))
+        return self._borrowed or self._affords(2.0, 2.0 * longer, loan=self._loan() if may_owe else 0.0)
+
+    def _earns(self, seconds: float) -> bool:
+        """Whether a loop that takes so long earns what a pair around it costs while it runs."""
+        return self.overhead * seconds >= 2.0 * self.cost
 
     def head_is_due(self, activation: Activation, depth: int, parent: Activation | None = None) -> bool:
         """Whether to snapshot the head of iteration `activation.iteration`."""
@@ -148,11 +176,29 @@ class Budget:
             return depth == 2 and activation.seconds_per_iteration >= LONG_STEP_SECONDS
         if depth > 2 or (depth == 2 and activation.seconds_per_iteration < LONG_STEP_SECONDS and not self._is_late(parent)):
             return False
-        if self.denied is not None and self.heads > self.pairs:
-            return self._no(INNER)  # save for the loops inside: skipping them serves outer probes, heads only parallelism
-        due = self._affords(1.0 if depth == 1 else 3.0)
-        self.heads += due
+        if depth == 2:
+            ahead = max(2.0 * self._inside.longer(None, parent, self.cost), 1.0)  # its own exit is to be paid as well
+            return self._affords(1.0, ahead, share=LESSER_SHARE if self.latency is None else 1.0)
+        ahead = 2.0 * self._inside.longer(None, activation, self.cost)
+        if self._shares_the_run(ahead):
+            first = 2.0 if self._earns(self._inside.longest(activation)) else 0.0
+            due = self._affords(1.0, first, loan=0.0 if first else self._loan())
+        else:
+            due = self._affords(1.0, ahead, share=LESSER_SHARE)
+        if due:
+            self._heads += 1
+            self._last_head = self.elapsed()
         return due
+
+    def _shares_the_run(self, ahead: float) -> bool:
+        """Whether the last head is so long ago that workers could not share the run evenly without another.
+
+        `ahead`: snapshots around loops inside that wait for what heads leave of the credit.
+        """
+        elapsed = self.elapsed()
+        if elapsed - self._last_head < HEADS_APART * elapsed:
+            return False
+        return not ahead or self._heads * self.cost <= HEADS_SHARE * (self.spent + self.spent_on_entries)
 
     def _is_late(self, parent: Activation | None) -> bool:
         """Whether the inside of an iteration has been without a snapshot for too long."""
@@ -168,7 +214,7 @@ class Budget:
         return (
             self.every is None
             and self.clock() - activation.started >= LATE_BASE_SECONDS
-            and (self.spent_on_entries < ENTRY_ALLOWANCE_SECONDS or self.credit() > self.cost)
+            and (self._may_borrow() or self._affords(1.0, last=0.0))
         )
 
     def exit_is_due(self, activation: Activation) -> bool:
@@ -195,20 +241,33 @@ class Budget:
         """What has passed without the stalls."""
         return self.clock() - self.started - self.spent - self.spent_on_entries
 
-    def _affords(self, price: float) -> bool:
-        if self.credit() >= price * self.cost:
-            return True
-        self.passed += 1
-        return self._no(CREDIT)
+    def _may_borrow(self) -> bool:
+        """Whether entries of outermost loops are taken before there is credit for them."""
+        return self.spent_on_entries < ENTRY_ALLOWANCE_SECONDS and self.elapsed() < REPAID_AFTER_SECONDS
+
+    def _loan(self) -> float:
+        """How far below nothing the credit may be now: it is repaid by and by."""
+        return ENTRY_ALLOWANCE_SECONDS * (1.0 - min(self.elapsed() / REPAID_AFTER_SECONDS, 1.0))
+
+    def _affords(self, price: float, ahead: float = 0.0, *, share: float = 1.0, loan: float = 0.0, last: float = LAST_SNAPSHOTS) -> bool:
+        """Whether the credit suffices.
+
+        Args:
+            price: in snapshots.
+            ahead: what must be left for others that are worth more, in snapshots.
+            share: of the overhead that may be used for this.
+            loan: seconds that may be owed.
+            last: what is kept in hand besides, in snapshots, once the run is that long.
+        """
+        self.had = self.credit() - (1.0 - share) * self.overhead * self.elapsed() + loan
+        self.needs = (price + last * min(self.elapsed() / REPAID_AFTER_SECONDS, 1.0)) * self.cost
+        if self.had < self.needs:
+            return self._no(CREDIT)
+        return self.had >= self.needs + ahead * self.cost or self._no(INNER)
 
     def _no(self, why: str) -> bool:
         self.why = why
         return False
-
-
-def _is_beyond_first(parent: Activation | None) -> bool:
-    """Whether the loop around is beyond its first iteration."""
-    return parent is None or parent.iteration > 0
 
 
 def _has_arrays() -> bool:

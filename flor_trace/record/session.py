@@ -227,6 +227,7 @@ class RecordSession:
         self.disk.took(record["added"])
         record["stall"] = stall
         record["seconds"] = perf_counter() - self._started
+        record["owed"] = max(stall - self.budget.credit(), 0.0) if self.budget.every is None else 0.0
         graph = record.pop("template")
         self.writer.commit_snapshot(record, record.pop("digests"), self._stager.numbers, graph)
         self.snapshots += 1
@@ -234,7 +235,7 @@ class RecordSession:
     def _passed(self, boundary: Boundary, why: str) -> bool:
         """A boundary gets no snapshot. Returns False."""
         if why:
-            self.decisions.passed(boundary, why, self.budget.cost, self.budget.credit())
+            self.decisions.passed(boundary, why, self.budget.needs, self.budget.had)
         if why == DISK:
             self.disk.thinned += 1
         if why == DISK and self.disk.thinned == 1:

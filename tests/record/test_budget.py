@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import itertools
 
+import pytest
+
+from flor_trace.query.budget import budget_page
+from flor_trace.record import budget as budgets
 from flor_trace.record.budget import LATENCY_SECONDS, LATENCY_SHARE, MANY_ITERATIONS, SEVERAL_CALLS, Budget
-from flor_trace.record.decisions import CREDIT
+from flor_trace.record.decisions import CREDIT, INNER
 from flor_trace.runtime.engine import Runtime
 from flor_trace.runtime.loops import Activation, LoopProbe
 
@@ -23,18 +27,153 @@ def activation(key: str, iteration: int = 0, seconds: float = 0.0) -> Activation
     return made
 
 
-def test_an_inner_loop_that_proves_short_does_not_stop_the_heads_for_good() -> None:
+class Recorded:
+    """An outermost loop that takes `epochs` iterations of the loops `inside`, in seconds, as the budget sees it.
+
+    Attributes:
+        heads: the iterations whose heads have snapshots.
+        pairs: for each loop inside, the iterations in which its entry and exit have.
+        share: what all stalls took of the run.
+    """
+
+    def __init__(self, inside: list[float], cost: float, epochs: int = 20, between: float = 0.05) -> None:
+        self.clock = Clock()
+        self.clock.now = 2.0  # the imports
+        self.cost = cost
+        self.budget = Budget(0.01, None, lambda: self.clock.now)
+        self.budget.started = 0.0
+        self.heads: list[int] = []
+        self.pairs: list[list[int]] = [[] for _ in inside]
+        self.probes = [LoopProbe(Runtime(), str(seconds)) for seconds in inside]
+        self.outer = activation("outer")
+        self.outer.started = self.clock.now
+        assert self.budget.entry_is_due(self.outer, 1, None)
+        self.snapshot(entry_of_outermost=True, once=0.1)
+        for epoch in range(epochs):
+            self.outer.iteration = epoch
+            if epoch and self.budget.head_is_due(self.outer, 1):
+                self.snapshot()
+                self.heads.append(epoch)
+            for number, seconds in enumerate(inside):
+                self.enter(number, seconds)
+            self.clock.now += between
+        self.snapshot()  # the exit
+        self.snapshot()  # the end of the run
+        self.share = (self.budget.spent + self.budget.spent_on_entries) / self.clock.now
+
+    def enter(self, number: int, seconds: float) -> None:
+        inner = Activation(self.probes[number], self.outer.iteration, 0)
+        due = self.budget.entry_is_due(inner, 2, self.outer)
+        if due:
+            self.snapshot()
+            self.pairs[number].append(self.outer.iteration)
+        self.clock.now += seconds
+        if due:
+            self.snapshot()
+        inner.probe.calls += 1
+        inner.probe.seconds += seconds
+
+    def snapshot(self, entry_of_outermost: bool = False, once: float = 0.0) -> None:
+        self.clock.now += self.cost + once
+        self.budget.pay(self.cost + once, entry_of_outermost=entry_of_outermost, once=once)
+
+
+@pytest.fixture(autouse=True)
+def arrays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(budgets, "_has_arrays", lambda: True)
+
+
+@pytest.mark.parametrize("inside", [[4.0, 0.2], [1.5, 0.2], [], [0.2, 4.0], [10.0], [0.01, 0.01]])
+@pytest.mark.parametrize("cost", [0.005, 0.012, 0.03, 0.06])
+def test_what_is_borrowed_at_the_start_is_repaid_within_a_minute(inside: list[float], cost: float) -> None:
+    for seconds in (61, 90, 200):
+        of_epoch = sum(inside) + 0.25
+        assert Recorded(inside, cost, epochs=int(seconds / of_epoch) + 1, between=0.25).share <= 0.01
+
+
+def test_a_snapshot_that_was_held_up_does_not_stop_those_that_follow() -> None:
+    budget = Budget(0.01, None, Clock())
+    for stall in (0.02, 0.01, 0.5, 0.01):
+        budget.pay(stall, entry_of_outermost=False)
+    assert budget.cost == 0.01
+    for _ in range(3):
+        budget.pay(0.1, entry_of_outermost=False)
+    assert budget.cost == 0.1, "the state has grown"
+
+
+def test_the_page_shows_what_is_borrowed_and_what_a_pair_needs() -> None:
+    taken = {"loop": "m:0", "entry": 0, "first": 0, "taken": True, "stall": 0.1, "added": 10, "owed": 0.09, "seconds": 1.0}
+    budget = Budget(0.01, None, lambda: 50.0)
+    budget.started, budget.cost = 0.0, 0.2
+    assert not budget.entry_is_due(activation("inner"), 2, activation("outer", 1))
+    passed = {"loop": "inner", "entry": 0, "first": 0, "last": 0, "last_entry": 0, "count": 1, "why": budget.why, "taken": False}
+    page = budget_page([taken, {**taken, "owed": 0.0}, {**passed, "needs": budget.needs, "credit": budget.had}])
+    lines = page.splitlines()
+    assert lines[1].endswith("taken, 90.0 ms borrowed by now")
+    assert lines[2].endswith("taken")
+    assert lines[3].endswith("500.0 ms of 800.0 ms"), "a pair, and the last two snapshots of the run"
+
+
+def test_short_runs_get_their_first_snapshots_all_the_same() -> None:
+    short = Recorded([1.0], 0.03, epochs=3)
+    assert short.pairs == [[0]]
+    assert short.heads
+
+
+@pytest.mark.parametrize("inside", [[4.0, 0.2], [0.2, 4.0]])
+def test_the_long_loop_comes_before_the_short_one_and_before_heads(inside: list[float]) -> None:
+    scarce = Recorded(inside, 0.012)
+    long = inside.index(4.0)
+    assert len(scarce.pairs[long]) >= 19
+    assert len(scarce.pairs[1 - long]) < 10
+    plenty = Recorded(inside, 0.003)
+    assert len(plenty.pairs[long]) == 20
+    assert len(plenty.pairs[1 - long]) > 10
+
+
+def test_where_not_even_the_long_loop_can_always_be_paid_for_the_short_one_waits() -> None:
+    poor = Recorded([4.0, 0.9], 0.052)
+    assert len(poor.pairs[0]) >= 4
+    assert not poor.pairs[1]
+
+
+def test_the_only_epoch_of_a_run_has_its_long_loop_skippable_though_short_ones_come_first() -> None:
+    assert Recorded([0.2, 60.0], 0.052, epochs=1).pairs == [[0], [0]]
+    assert Recorded([60.0, 0.5], 0.052, epochs=1).pairs[0] == [0]
+
+
+def test_a_short_loop_gets_what_the_long_one_leaves() -> None:
+    rich = Recorded([20.0, 1.0], 0.012, epochs=6)
+    assert rich.pairs == [[0, 1, 2, 3, 4, 5], [1, 2, 3, 4, 5]] or rich.pairs == [[0, 1, 2, 3, 4, 5], [0, 1, 2, 3, 4, 5]]
+
+
+@pytest.mark.parametrize("cost", [0.012, 0.052])
+def test_heads_let_workers_share_the_run(cost: float) -> None:
+    for recorded in (Recorded([], cost, 400, between=0.25), Recorded([4.0, 0.2], cost, 20)):
+        epochs = recorded.outer.iteration + 1
+        ends = [0, *recorded.heads, epochs]
+        assert max(b - a for a, b in itertools.pairwise(ends)) <= (0.5 if cost < 0.05 else 0.65) * epochs
+        assert len(recorded.heads) <= 40
+
+
+def test_nothing_is_saved_for_a_loop_that_proves_short_or_is_not_met_again() -> None:
     clock = Clock()
     budget = Budget(0.01, None, clock)
     outer, inner = activation("outer", 1, 0.1), activation("inner")
     budget.pay(0.01, entry_of_outermost=True)
-    budget.heads = 1
-    assert not budget.entry_is_due(inner, 2, outer), "too early to pay for a pair"
-    clock.now = 100.0
-    assert not budget.head_is_due(outer, 1), "saves for the loop inside"
-    inner.probe.calls, inner.probe.seconds = 1000, 1.0
-    assert not budget.entry_is_due(inner, 2, outer)
-    assert budget.head_is_due(outer, 1)
+    inner.probe.calls, inner.probe.seconds = 1, 10.0
+    clock.now = 60.0
+    assert budget.entry_is_due(inner, 2, outer)
+    budget.pay(0.22, entry_of_outermost=False)
+    budget.cost = 0.02
+    clock.now, budget._last_head = 62.0, 60.0
+    assert not budget.head_is_due(outer, 1)
+    assert budget.why == INNER
+    outer.iteration = 3
+    assert budget.head_is_due(outer, 1), "it is not met in every iteration"
+    outer.iteration, budget._last_head = 1, 60.0
+    inner.probe.calls = 1000
+    assert budget.head_is_due(outer, 1), "it is short"
 
 
 def test_forced_snapshots_of_many_short_iterations_cost_at_most_what_the_loop_does() -> None:

@@ -52,7 +52,9 @@ def test_the_next_attempt_is_saved_up_for_and_may_take_twice_as_long() -> None:
     budget.gave_up(3.0)
     loop.started, clock.now = 0.0, 300.0
     assert not budget.base_is_due(loop)
-    clock.now = 601.0
+    clock.now = 899.0
+    assert not budget.base_is_due(loop), "what the first took is repaid before"
+    clock.now = 901.0
     assert budget.base_is_due(loop)
     assert budget.patience() == 12.0
     assert Budget(0.01, 1, clock).patience() == float("inf"), "--every takes no heed of cost"

@@ -24,6 +24,10 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 
+class Failed(Exception):
+    """A process of a measurement has failed; the message is the last that it said."""
+
+
 @dataclass(frozen=True)
 class Ran:
     """What became of a process: its exit status, the seconds and processor seconds that it took, its peak of memory (bytes), its output."""
@@ -47,15 +51,19 @@ def environment(**more: str) -> dict[str, str]:
     return {**kept, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **more}
 
 
-def beside(folders: Sequence[Path], words: Sequence[str], env: Mapping[str, str] | None = None, timeout: float = 3600) -> list[Ran]:
+def beside(
+    folders: Sequence[Path], words: Sequence[str], env: Mapping[str, str] | None = None, *, stdin: bytes = b"", timeout: float = 3600
+) -> list[Ran]:
     """Run the same command in several folders at once; a process that takes longer than `timeout` (seconds) is killed."""
     with tempfile.TemporaryDirectory() as temporary:
         # Files, since reading a pipe to its end would also wait for processes that outlive the first.
         outs = [open(Path(temporary) / f"{n}.out", "w+b") for n in range(len(folders))]
         errs = [open(Path(temporary) / f"{n}.err", "w+b") for n in range(len(folders))]
+        given = Path(temporary) / "in"
+        given.write_bytes(stdin)
         begin = time.perf_counter()
         running = [
-            subprocess.Popen(words, cwd=folder, env=env or environment(), stdin=subprocess.DEVNULL, stdout=out, stderr=err)
+            subprocess.Popen(words, cwd=folder, env=env or environment(), stdin=given.open("rb"), stdout=out, stderr=err)
             for folder, out, err in zip(folders, outs, errs, strict=True)
         ]
         found: dict[int, Ran] = {}
@@ -97,6 +105,13 @@ def expect(ran: Ran, what: str) -> Ran:
     return ran
 
 
+def good(ran: Ran) -> Ran:
+    """The same; raises Failed where the process has."""
+    if ran.status:
+        raise Failed(f"exit status {ran.status}: {ran.last_words}")
+    return ran
+
+
 def side_by_side(folders: Sequence[Path], *words: str) -> Ran:
     """Several runs of one script at once, as if they were one: means of what they took."""
     ran = [expect(each, " ".join(words)) for each in beside(folders, (PYTHON, *words))]
@@ -132,10 +147,11 @@ class Results:
         return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n") and line.strip()]
 
     def note(self, **fields: Any) -> None:
-        """Append a measurement."""
-        cut_off = self.path.exists() and not self.path.read_bytes().endswith(b"\n") and self.path.stat().st_size
-        with self.path.open("a") as file:
-            file.write(("\n" if cut_off else "") + json.dumps(fields) + "\n")
+        """Append a measurement, in the place of a line that was cut off."""
+        data = self.path.read_bytes() if self.path.exists() else b""
+        with self.path.open("ab") as file:
+            file.truncate(data.rfind(b"\n") + 1)
+            file.write(json.dumps(fields).encode() + b"\n")
 
 
 def of_recording(store: Path) -> dict[str, Any]:

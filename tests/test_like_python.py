@@ -21,7 +21,7 @@ me = sys.modules["__main__"]
 print(__name__, me.__dict__ is globals(), me.__class__, __builtins__, list(globals()))
 print(__file__, __spec__, __package__, __cached__, __doc__, __annotations__, type(__loader__), __loader__.name, __loader__.path)
 print(sys.argv, sys.orig_argv, sys.path, sys.flags, sys.warnoptions, sys.executable, sys.prefix)
-print(len(sys.orig_argv), __loader__.get_filename(), __loader__.is_package("__main__"))
+print("random" in sys.modules, len(sys.orig_argv), __loader__.get_filename(), __loader__.is_package("__main__"))
 import os; print({k: v for k, v in os.environ.items() if k != "_" and not k.startswith("FLOR_TRACE_")})
 """
 PACKAGE = {

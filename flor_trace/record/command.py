@@ -67,13 +67,13 @@ def record(
         **_circumstances(kind, name, args, options, seed, environment),
     )
     sources = Sources("record")
-    sources.watch_libraries()
     files = FileTracker(writer.put_blob, ignore=(os.path.abspath(options.store), default_folder()), to_user=to_user)
     streams = Streams()
     budget = Budget(options.overhead, options.every, perf_counter, options.replay_latency)
     session = RecordSession(runtime, writer, budget, sources, files, streams, _warn, options.max_disk)
     hooks = RecordHooks(runtime, ProbeFactory(runtime, sources.clock), writer)
     importer = _importer(hooks, options)
+    importer.on_import("random", sources.watch_libraries)  # which takes 3 ms of a start
     for library in initial.LIBRARIES:
         importer.on_import(library, lambda library=library: _note_initial(writer, library))  # type: ignore[misc]
     for library in NATIVE_LIBRARIES:

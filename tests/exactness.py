@@ -2,14 +2,18 @@
 
 One comparison takes a folder, the script in it with its arguments, and named *probes*: statements to insert. It
 
-1. runs the script plainly, and recorded, in two copies of the folder; stdout, stderr but for our one summary line, exit status
-   and the files written must be the same;
-2. runs, plainly, a copy with a probe's statements inserted: what they print is the truth. Each statement is wrapped so that the
-   states of the random number generators are kept around it, because a hindsight statement must not perturb the training;
-3. inserts the same statements into the recorded copy and replays it with one, two, three workers; stdout must be the truth byte
-   for byte, the exit status 0, the verdict "exact", and neither the script's files nor the recording may have changed.
+1. runs, plainly, a copy of the folder with the statements of all probes inserted: what they print is the truth, probe by probe.
+   Each statement is wrapped so that the states of the random number generators are kept around it, because a hindsight statement
+   must not perturb the training;
+2. runs the script recorded in another copy; but for the probes' lines and our one summary line, stdout, stderr, exit status and
+   the files written must be the same. Where they are not (the numbers of lines in a traceback, a script that reads its own
+   source), the script is run without any probe, and that run decides;
+3. inserts the statements of one probe, or of several at once (`outer+inner`), into the recorded copy and replays it with one, two,
+   three workers; stdout must be the truth byte for byte, the exit status 0, the verdict "exact", and neither the script's files
+   nor the recording may have changed.
 
-Every inserted statement prints lines that begin with `@@`. In scripts made for this test a probe is marked by comments,
+Every inserted statement prints lines that begin with `@@`, and has these two characters in its text, where the truth puts the
+probe's name behind them. In scripts made for this test a probe is marked by comments,
 `#+name statement`; for a public script it is described in a JSON file:
 
     python tests/exactness.py spec.json [--workers 1,2,3] [--every 1] [--probe NAME]
@@ -20,8 +24,8 @@ Every inserted statement prints lines that begin with `@@`. In scripts made for 
 `anchor` is a whole line of the file without its indentation, which must occur once (or give `"occurrence": 2`); the statement goes
 after it at its depth, or before it with `"place": "before"`. The script runs in the folder's subfolder `cwd`, if that is given.
 `clock` is a regular expression for lines that depend on the clock. In the docstring of a script with `#+` marks, lines such as
-`# clock: REGEX` say the same; `# quick: NAME…` names the probes that the ordinary run of the tests replays, and `none` leaves the whole
-script to the slow run.
+`# clock: REGEX` say the same; `# quick: NAME…` names the probes (or `NAME+NAME`) that the ordinary run of the tests replays, and
+`none` leaves the whole script to the slow run.
 """
 
 from __future__ import annotations
@@ -37,11 +41,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 PREFIX = b"@@"
 MARK = re.compile(r"^(\s*)#\+(\w+) (.*)$")
+# What the truth prints for a probe.
+MARKED = re.compile(rb"^@@<([^>]+)>")
 # Ours, the interpreter's caches, and nothing else.
 NOT_THE_SCRIPTS = {".flor", "__pycache__"}
 
@@ -103,10 +109,11 @@ class Outcome:
 
 @dataclass
 class Report:
-    """The failures found, each as one readable paragraph, and the seconds that each run took."""
+    """The failures found, each as one readable paragraph, the seconds that each run took, and what the recording printed."""
 
     failures: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+    stdout: bytes = b""
 
     def same(self, what: str, expected: bytes, actual: bytes, hint: str = "") -> None:
         if expected == actual:
@@ -166,35 +173,53 @@ def run_plainly(case: Case, cwd: Path, args: tuple[str, ...]) -> Outcome:
 
 
 def compare(case: Case, *, workers: Sequence[int] = (2,), every: str = "1", probes: Sequence[str] | None = None,
-            show_all: bool = False, timeout: float = 240) -> Report:  # fmt: skip
-    """Record the case, replay it with each probe and each number of workers, and report every difference from the truth."""
+            replays: Sequence[tuple[str, int]] | None = None, show_all: bool = False, timeout: float = 240) -> Report:  # fmt: skip
+    """Record the case, replay it with each probe and each number of workers, and report every difference from the truth.
+
+    `probes` are names of the case's probes, or several joined by `+`, which are inserted at once. `replays` gives the pairs of a
+    probe and a number of workers one by one instead. With `show_all` the whole log is compared as well, for each single probe.
+    """
     report = Report()
+    if replays is None:
+        replays = [(name, number) for name in (case.probes if probes is None else probes) for number in workers]
+    singles = sorted({single for name, _ in replays for single in name.split("+")})
     with tempfile.TemporaryDirectory(prefix="exactness-") as temporary:
         root = Path(temporary)
-        plain, recorded = (_copy(case.folder, root / name) for name in ("plain", "recorded"))
+        probed, recorded = (_copy(case.folder, root / name) for name in ("probed", "recorded"))
+        for single in singles:
+            report.check(all("@@" in i.statement for i in case.probes[single]), f"{single}: a statement without {PREFIX.decode()}")
+        _insert(probed, [replace(i, statement=_wrapped(single, i.statement)) for single in singles for i in case.probes[single]])
+        helper = (probed / case.cwd / case.script).with_name("exactness_truth.py")
+        helper.write_text(KEEP_RANDOM_STATES)
         target = ("-m", case.script) if case.module else (case.script,)
 
-        truth = _run(case, plain, (*target, *case.args), timeout)
+        truth = _run(case, probed, (*target, *case.args), timeout)
         record = _run(case, recorded, ("-m", "flor_trace", "record", "--every", every, *target, *case.args), timeout)
-        report.seconds |= {"plain": truth.seconds, "record": record.seconds}
-        _compare_recording(report, case, truth, record, plain, recorded)
+        report.seconds |= {"truth": truth.seconds, "record": record.seconds}
+        report.stdout = record.stdout
+        helper.unlink()
+        for insertion in (insertion for single in singles for insertion in case.probes[single]):
+            shutil.copy(case.folder / insertion.file, probed / insertion.file)
+        unprobed = Outcome(_without_probes(truth.stdout), truth.stderr, truth.status, truth.seconds)
+        if _differences_of_recording(case, unprobed, record, probed, recorded):
+            plain = _copy(case.folder, root / "plain")
+            unprobed = _run(case, plain, (*target, *case.args), timeout)
+            report.seconds["plain"] = unprobed.seconds
+            report.failures += _differences_of_recording(case, unprobed, record, plain, recorded)
         written, recording = _files(recorded), _files(recorded / case.cwd / ".flor" / "runs", skip={"catalog"})
         report.check(bool(recording), "record: nothing was stored in .flor/runs")
 
-        for name in probes if probes is not None else case.probes:
-            insertions = case.probes[name]
-            probed = _copy(case.folder, root / f"truth-{name}")
-            _insert(probed, insertions, wrapped=True)
-            (probed / case.cwd / case.script).with_name("exactness_truth.py").write_text(KEEP_RANDOM_STATES)
+        for name in dict.fromkeys(name for name, _ in replays):
+            # In the order of the truth, which counts where two probes stand at one place.
+            insertions = [i for single in singles if single in name.split("+") for i in case.probes[single]]
             for insertion in insertions:
                 shutil.copy(case.folder / insertion.file, recorded / insertion.file)
-            _insert(recorded, insertions, wrapped=False)
+            _insert(recorded, insertions)
             shown = written | {i.file: _digest(recorded / i.file) for i in insertions}
 
-            with_probe = _run(case, probed, (*target, *case.args), timeout)
-            expected, log = _hindsight(case, with_probe, record)
+            expected, log = _hindsight(case, truth, record, name.split("+"))
             report.check(bool(expected), f"{name}: the truth has no lines that begin with {PREFIX.decode()}")
-            for number in workers:
+            for number in (number for other, number in replays if other == name):
                 command = ("-m", "flor_trace", "replay", "--workers", str(number))
                 _compare_replay(report, case, f"{name} --workers {number}", recorded, command, expected, timeout)
             if show_all and case.truth == "plain":
@@ -211,7 +236,8 @@ def compare(case: Case, *, workers: Sequence[int] = (2,), every: str = "1", prob
     return report
 
 
-def _compare_recording(report: Report, case: Case, truth: Outcome, record: Outcome, plain: Path, recorded: Path) -> None:
+def _differences_of_recording(case: Case, truth: Outcome, record: Outcome, plain: Path, recorded: Path) -> list[str]:
+    report = Report()
     ours = [line for line in record.stderr.splitlines(keepends=True) if line.startswith(b"flor_trace")]
     stderr = b"".join(line for line in record.stderr.splitlines(keepends=True) if not line.startswith(b"flor_trace"))
     report.check(len(ours) == 1, f"record: {len(ours)} lines of ours on stderr instead of one: {ours}")
@@ -222,6 +248,7 @@ def _compare_recording(report: Report, case: Case, truth: Outcome, record: Outco
         report.same("record, stdout", _steady(case, truth.stdout), _steady(case, record.stdout.replace(here, there)))
         changed = _difference(_files(plain), _files(recorded))
         report.check(not changed, f"record: the script's files differ: {changed}")
+    return report.failures
 
 
 def _compare_replay(report: Report, case: Case, what: str, folder: Path, command: tuple[str, ...], expected: bytes, timeout: float) -> None:
@@ -234,14 +261,30 @@ def _compare_replay(report: Report, case: Case, what: str, folder: Path, command
     report.check(re.search(rb"\bexact\b", replay.stderr) is not None, f"{what}: the verdict is not exact{hint}")
 
 
-def _hindsight(case: Case, with_probe: Outcome, record: Outcome) -> tuple[bytes, bytes]:
-    """What the probe should print, and the whole log with the probe's lines in their places."""
+def _wrapped(probe: str, statement: str) -> str:
+    """The statement as it stands in the truth: with the states of random number generators kept, its lines marked by the probe's name."""
+    return f"with __import__('exactness_truth').kept(): {statement.replace('@@', f'@@<{probe}>')}"
+
+
+def _without_probes(stdout: bytes) -> bytes:
+    return b"".join(line for line in stdout.splitlines(keepends=True) if not line.startswith(PREFIX + b"<"))
+
+
+def _hindsight(case: Case, truth: Outcome, record: Outcome, singles: Sequence[str]) -> tuple[bytes, bytes]:
+    """What the probes should print, and the whole log with their lines in their places."""
+    log, expected = [], []
+    for line in truth.stdout.splitlines(keepends=True):
+        if marked := MARKED.match(line):
+            if marked[1].decode() not in singles:
+                continue
+            line = MARKED.sub(PREFIX, line)
+            expected.append(line)
+        log.append(line)
     if case.truth == "recorded":
         logged = [line for line in record.stdout.splitlines(keepends=True) if line.startswith(b"logged ")]
-        wanted = {line.split()[1] for line in with_probe.stdout.splitlines() if line.startswith(PREFIX)}
+        wanted = {line.split()[1] for line in expected}
         return b"".join(PREFIX + line[6:] for line in logged if line.split()[1] in wanted), b""
-    lines = with_probe.stdout.splitlines(keepends=True)
-    return b"".join(line for line in lines if line.startswith(PREFIX)), with_probe.stdout
+    return b"".join(expected), b"".join(log)
 
 
 def _run(case: Case, folder: Path, command: tuple[str, ...], timeout: float) -> Outcome:
@@ -267,13 +310,12 @@ def _copy(source: Path, target: Path) -> Path:
     return Path(shutil.copytree(source, target, symlinks=True, ignore=skip))
 
 
-def _insert(folder: Path, insertions: Sequence[Insertion], *, wrapped: bool) -> None:
+def _insert(folder: Path, insertions: Sequence[Insertion]) -> None:
     # From the bottom upwards, so that line numbers stay right.
     for insertion in sorted(insertions, key=lambda i: -i.line):
         path = folder / insertion.file
         lines = path.read_text().splitlines()
-        keep = "with __import__('exactness_truth').kept(): " if wrapped else ""
-        lines.insert(insertion.line, f"{insertion.indent}{keep}{insertion.statement}")
+        lines.insert(insertion.line, f"{insertion.indent}{insertion.statement}")
         path.write_text("\n".join(lines) + "\n")
 
 

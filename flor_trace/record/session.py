@@ -74,6 +74,7 @@ class RecordSession:
         self._initial_files: dict[str, FileState] = {}
         self._inputs = InputNotes(files.inputs)
         self._imported: frozenset[str] | None = None
+        self._referred: set[str] = set()  # what the snapshots so far refer to is the writer's already
         self._started = perf_counter()
         self._stopped = False
 
@@ -287,6 +288,8 @@ class RecordSession:
             digests.add(blob)
             self.writer.event("source_values", offset=start, blob=blob)
         files = self._files(digests)
+        digests -= self._referred
+        self._referred |= digests
         self._note_machine()
         self._note_inputs(SECONDS_PER_SNAPSHOT)
         return {
@@ -306,19 +309,18 @@ class RecordSession:
         }
 
     def _put_buffers(self, live: LiveGraph) -> tuple[set[str], int]:
-        """Store the content of all buffers that are not staged; returns their digests, and how many bytes are new."""
+        """Store the content of all buffers that are not staged; returns the digests that no earlier snapshot refers to, and how many
+        bytes are new."""
         from flor_trace.state.graph import STAGED
 
-        digests = set()
+        buffers = live.graph.buffers
+        digests = {digest for _, digest, *_ in buffers.values()} - self._referred
         added = 0
-        for token, buffer in live.graph.buffers.items():
-            if buffer.digest.startswith(STAGED):
-                continue
-            digests.add(buffer.digest)
-            if not self.writer.has_blob(buffer.digest):
+        for token, buffer in buffers.items() if digests else ():
+            if buffer.digest in digests and not buffer.digest.startswith(STAGED) and not self.writer.has_blob(buffer.digest):
                 added += buffer.nbytes
                 self.writer.put_blob(buffer.digest, bytes(live.buffer(token)))
-        return digests, added
+        return {digest for digest in digests if not digest.startswith(STAGED)}, added
 
     def _put_graph(self, encoded: bytes, holes: list[tuple[int, int]], digests: set[str]) -> dict[str, Any]:
         """Store a graph; returns how the snapshot's record names it. Its digest is known only where no digest is missing in it."""

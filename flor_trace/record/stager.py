@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from flor_trace.record.decisions import DISK, SLOTS
 from flor_trace.record.watch import WriteWatch
 from flor_trace.state.graph import FILE_BACKED, SHARED, STAGED
-from flor_trace.state.memory import bytes_digest
+from flor_trace.state.memory import bytes_digest, small_digests
 from flor_trace.store.staging import ALIGNMENT
 
 if TYPE_CHECKING:
@@ -103,11 +103,13 @@ class Stager:
 
     def regions(self, regions: Mapping[int, Region]) -> dict[int, str]:
         """See `state.memory.Stager`. Raises NoRoom."""
-        digests: dict[int, str] = {}
         changed: dict[int, Region] = {}
         self._watch.look()
+        digests = small_digests(regions, LARGE_BYTES)
         for address, region in regions.items():
-            if region.seen < LARGE_BYTES or region.device != "cpu":
+            if address in digests:
+                continue
+            if region.device != "cpu":
                 digests[address] = region.digest()
             elif not self._is_unchanged(address, region, digests):
                 changed[address] = region

@@ -10,7 +10,9 @@ the order of the buffers: those of staged buffers are computed in the background
 from __future__ import annotations
 
 import marshal
+from array import array
 from collections.abc import Callable
+from itertools import chain
 from typing import Any, NamedTuple
 
 from ..errors import CorruptRecord
@@ -24,8 +26,9 @@ FILE_BACKED = 1
 SHARED = 2
 READ_ONLY = 4
 
-_FORMAT = 2
+_FORMAT = 3
 _DIGEST_SIZE = 16
+_NUMBERS = 5  # of each buffer: token, size, flags, start and whole size
 # What stands in a buffer's digest while its content is staged and not yet hashed, followed by its number.
 STAGED = "staged:"
 
@@ -71,24 +74,21 @@ class Graph:
         """This graph as bytes, and where a digest is missing in them: offsets with the numbers of the staged buffers whose
         sixteen bytes belong there. Corruption is the store's to detect."""
         buffers = self.buffers
-        shapes = {token: (x.nbytes, x.flags, x.start, x.whole) for token, x in buffers.items()}
+        extents = array("q", chain.from_iterable([(at, n, flags, start, size) for at, (n, _, flags, start, size) in buffers.items()]))
         roots = [tuple(root) for root in self.roots]
-        body = marshal.dumps((_FORMAT, self.nodes, roots, shapes, self.idrefs, self.library), 4)
-        holes: list[tuple[int, int]] = []
-        digests = bytearray()
-        for buffer in buffers.values():
-            if buffer.digest.startswith(STAGED):
-                holes.append((len(body) + len(digests), int(buffer.digest[len(STAGED) :])))
-                digests += bytes(_DIGEST_SIZE)
-            else:
-                digests += bytes.fromhex(buffer.digest)
+        body = marshal.dumps((_FORMAT, self.nodes, roots, extents.tobytes(), self.idrefs, self.library), 4)
+        told = [digest for _, digest, *_ in buffers.values()]
+        holes = [(len(body) + _DIGEST_SIZE * i, int(d[len(STAGED) :])) for i, d in enumerate(told) if d.startswith(STAGED)]
+        for offset, _ in holes:
+            told[(offset - len(body)) // _DIGEST_SIZE] = "00" * _DIGEST_SIZE
+        digests = bytes.fromhex("".join(told))
         return body + digests, holes
 
     @classmethod
     def decode(cls, data: bytes) -> Graph:
         """The graph that `encode` wrote, its digests complete."""
         try:
-            version, nodes, roots, shapes, idrefs, library = marshal.loads(data)  # what lies behind is passed over
+            version, nodes, roots, extents, idrefs, library = marshal.loads(data)  # what lies behind is passed over
         except (EOFError, ValueError, TypeError) as error:
             raise CorruptRecord(f"a snapshot's graph cannot be decoded: {error}") from error
         if version != _FORMAT:
@@ -96,10 +96,11 @@ class Graph:
         graph = cls()
         graph.nodes = nodes
         graph.roots = [RootEntry(*root) for root in roots]
-        at = len(data) - _DIGEST_SIZE * len(shapes)
-        for token, (nbytes, flags, start, whole) in shapes.items():
-            graph.buffers[token] = Buffer(nbytes, data[at : at + _DIGEST_SIZE].hex(), flags, start, whole)
-            at += _DIGEST_SIZE
+        numbers = array("q", extents)
+        digests = data[len(data) - _DIGEST_SIZE * (len(numbers) // _NUMBERS) :].hex()
+        for i in range(len(numbers) // _NUMBERS):
+            token, nbytes, flags, start, whole = numbers[_NUMBERS * i : _NUMBERS * (i + 1)]
+            graph.buffers[token] = Buffer(nbytes, digests[2 * _DIGEST_SIZE * i : 2 * _DIGEST_SIZE * (i + 1)], flags, start, whole)
         graph.idrefs = idrefs
         graph.library = library
         return graph
@@ -114,7 +115,10 @@ class Graph:
 
 
 class LiveGraph:
-    """A graph together with the live objects that it was made from."""
+    """A graph together with the live objects that it was made from.
+
+    `readers`: what gives the content of buffers that are not memory, whose region does.
+    """
 
     __slots__ = ("_readers", "graph", "objects")
 
@@ -125,4 +129,5 @@ class LiveGraph:
 
     def buffer(self, token: int) -> memoryview:
         """The content of a buffer, without a copy where that can be had."""
-        return memoryview(self._readers[token]()).cast("B")
+        reader = self._readers.get(token)
+        return memoryview(self.objects[token].read() if reader is None else reader()).cast("B")

@@ -7,12 +7,16 @@ owner's allocation, so regions are joined where their address ranges overlap.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import xxhash
 
+from .compiled import LOOP
 from .graph import FILE_BACKED, READ_ONLY, SHARED, Buffer
+
+# The hash under which a blob is stored.
+bytes_digest: Callable[[Any], str] = xxhash.xxh3_128_hexdigest
 
 
 class Region:
@@ -20,15 +24,17 @@ class Region:
 
     __slots__ = ("address", "device", "flags", "high", "low", "nbytes", "owner")
 
-    def __init__(self, address: int, nbytes: int, owner: Any, flags: int = 0, device: str = "cpu") -> None:
+    def __init__(
+        self, address: int, nbytes: int, owner: Any, flags: int = 0, device: str = "cpu", low: int | None = None, high: int = 0
+    ) -> None:
         self.address = address
         self.nbytes = nbytes
         self.owner = owner
         self.flags = flags
         self.device = device
         # the addresses between which views look at it; nothing else of it is state
-        self.low = address + nbytes
-        self.high = address
+        self.low = address + nbytes if low is None else low
+        self.high = address if low is None else high
 
     def see(self, low: int, high: int) -> None:
         """A view looks at the addresses from `low` up to `high`."""
@@ -76,7 +82,7 @@ class Region:
 
     def digest(self) -> str:
         """The hash of the content."""
-        return xxhash.xxh3_128_hexdigest(self.read())
+        return bytes_digest(self.read())
 
 
 def _host_bytes(view: memoryview) -> Any:
@@ -86,18 +92,21 @@ def _host_bytes(view: memoryview) -> Any:
 
 
 class Memory:
-    """The regions met in one walk."""
+    """The regions met in one walk; `elsewhere` are those that are not the CPU's."""
 
-    __slots__ = ("regions",)
+    __slots__ = ("elsewhere", "regions")
 
     def __init__(self) -> None:
         self.regions: dict[int, Region] = {}
+        self.elsewhere: set[int] = set()
 
     def add(self, address: int, nbytes: int, owner: Any, flags: int = 0, device: str = "cpu") -> int:
         """Note a range; returns its address, which names it until `joined` says otherwise."""
         known = self.regions.get(address)
         if known is None:
             self.regions[address] = Region(address, nbytes, owner, flags, device)
+            if device != "cpu":
+                self.elsewhere.add(address)
         else:
             known.flags |= flags
             if nbytes > known.nbytes:
@@ -108,7 +117,10 @@ class Memory:
         """Join overlapping ranges; returns which noted addresses now belong to another region."""
         moved: dict[int, int] = {}
         last: Region | None = None
-        for address in sorted(self.regions):
+        addresses = sorted(self.regions)
+        if LOOP is not None and LOOP.lie_apart(self.regions, addresses):
+            return moved
+        for address in addresses:
             region = self.regions[address]
             if last is not None and last.device == region.device and address < last.address + last.nbytes:
                 end = max(last.address + last.nbytes, address + region.nbytes)
@@ -121,12 +133,16 @@ class Memory:
                 last = region
         for address in moved:
             del self.regions[address]
+        self.elsewhere -= moved.keys()
         return moved
 
     def buffers(self, known: Mapping[int, Buffer], stager: Stager | None = None) -> dict[int, Buffer]:
         """Size, hash and flags of every region; see `walk` for `known` and `stager`."""
         if stager is not None:
             digests = stager.regions(self.regions)
+            if LOOP is not None:
+                made: dict[int, Buffer] = LOOP.buffers(self.regions, digests, Buffer)
+                return made
         else:
             digests = {address: _digest(region, known.get(address)) for address, region in self.regions.items()}
         return {
@@ -151,6 +167,9 @@ def _digest(region: Region, told: Buffer | None) -> str:
     return region.digest()
 
 
-def bytes_digest(data: Any) -> str:
-    """The hash under which a blob is stored."""
-    return xxhash.xxh3_128_hexdigest(data)
+def small_digests(regions: Mapping[int, Region], limit: int) -> dict[int, str]:
+    """By address, the hash of the content of all of the CPU's regions of which fewer than `limit` bytes are seen."""
+    if LOOP is not None:
+        found: dict[int, str] = LOOP.small_digests(regions, limit, bytes_digest)
+        return found
+    return {address: region.digest() for address, region in regions.items() if region.seen < limit and region.device == "cpu"}

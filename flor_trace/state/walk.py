@@ -9,9 +9,10 @@ from collections.abc import Callable, Mapping
 from itertools import repeat
 from typing import Any
 
-from .bulk import reader_of
-from .graph import UNSET, Buffer, Cell, Graph, LiveGraph, RootEntry
-from .kinds import Handler, Registry, registry_for
+from .bulk import BULK, reader_of
+from .compiled import cells_for
+from .graph import UNSET, Buffer, Cell, Graph, LiveGraph, Node, RootEntry
+from .kinds import Atom, Emit, Handler, Registry, registry_for
 from .layout import Layout, derives, module_of, mro, qualname_of, type_name
 from .memory import Memory, Stager, bytes_digest
 from .names import lookup, singletons
@@ -21,6 +22,7 @@ from .tokens import TokenTable
 LARGE = 4096  # bytes and strings longer than this are buffers
 ASK_EVERY = 20_000  # objects: some twenty milliseconds
 _BIG_INT = 1 << 20  # no object lives below this address
+_ON_CPU: Node = ("memory", None, "cpu", (), None)
 
 
 def walk(
@@ -41,6 +43,8 @@ def walk(
 
 class Walker:
     """The state of one walk; kinds call `cell` for every reference that they find."""
+
+    unset = UNSET
 
     def __init__(
         self, scope: Scope, tokens: TokenTable, roots: Roots, known: Mapping[int, Buffer], stager: Stager | None = None,
@@ -70,6 +74,9 @@ class Walker:
         self.root_dicts = {id(namespace) for namespace in roots.modules.values()}
         self._layouts: dict[int, Layout] = dict(scope.cached("layouts", dict))
         self._type_cells: dict[int, Cell] = {}
+        self.cell: Callable[[Any], Cell] = self._cell
+        self._emit_some: Callable[[int], bool] = self._emit_queued
+        self._token_at: Callable[[int], int | None] = self._token_met_at
 
     def run(self) -> LiveGraph:
         """Walk all roots."""
@@ -77,9 +84,12 @@ class Walker:
         gc.disable()  # a collection in the middle would run finalizers, which are user code
         try:
             with self.registry.undisturbed():
+                self._use_compiled()
                 self._walk_roots()
                 self._finish()
         finally:
+            # These refer to the walker: what it has met would be kept until the next collection.
+            del self.cell, self._emit_some, self._token_at
             if collecting:
                 gc.enable()
         return LiveGraph(self.graph, self.objects, self.readers)
@@ -92,15 +102,30 @@ class Walker:
             self._root("frame", frame.name, frame.locals)
         self._root("extra", "", roots.extra)
         self.graph.library = roots.library
-        todo, nodes = self.todo, self.nodes
-        while todo:
-            for _ in repeat(None, ASK_EVERY):
-                token, obj, emit = todo.pop()
-                nodes[token] = emit(self, obj, token)
-                if not todo:
-                    return
+        while self._emit_some(ASK_EVERY):
             if self.go_on is not None:
-                self.go_on(len(nodes))
+                self.go_on(len(self.nodes))
+
+    def _use_compiled(self) -> None:
+        """Let the compiled loop meet and emit what it can."""
+        cells = cells_for(self, large=LARGE, bulk=BULK, big=_BIG_INT)
+        if cells is not None:
+            self.cell, self._emit_some, self._token_at = cells.cell, cells.emit_all, cells.token_at
+
+    def _emit_queued(self, most: int) -> bool:
+        """Emit up to so many queued nodes; whether there are more."""
+        todo, nodes = self.todo, self.nodes
+        for _ in repeat(None, most):
+            if not todo:
+                return False
+            token, obj, emit = todo.pop()
+            nodes[token] = emit(self, obj, token)
+        return bool(todo)
+
+    def _token_met_at(self, address: int) -> int | None:
+        """The token of the node that lives at an address."""
+        found = self.memo.get(address)
+        return None if found is None else found[0]
 
     def _root(self, section: str, name: str, namespace: dict[str, Any]) -> None:
         items = [(key, value) for key, value in list(namespace.items()) if type(key) is not str or is_state(key)]
@@ -112,7 +137,7 @@ class Walker:
             )
         )
 
-    def cell(self, obj: Any) -> Cell:
+    def _cell(self, obj: Any) -> Cell:
         """How a reference to `obj` is written; `obj` is queued if it is a node met for the first time."""
         cls = type(obj)
         if cls is int:
@@ -150,6 +175,22 @@ class Walker:
             if _lasts(cls):
                 self.scope.cached("layouts", dict)[id(cls)] = found
         return found
+
+    def resolved(self, cls: type) -> tuple[Emit | None, Atom | None, bool]:
+        """How instances of a type are handled."""
+        handler = self.handlers.get(id(cls))
+        if handler is None:
+            handler = self._resolve(cls)
+        return handler.emit, handler.atom, handler.serial
+
+    def serial(self, obj: Any) -> int:
+        """The token of an object that is only referred to."""
+        return self.tokens.serial(obj)
+
+    def place_of_attributes(self, cls: type) -> tuple[Any, tuple[tuple[str, Any], ...], tuple[str, ...]]:
+        """Where a type's instances keep their dict, and their slots with these slots' names."""
+        layout = self.layout(cls)
+        return layout.dict_descriptor, layout.slots, tuple([name for name, _ in layout.slots])
 
     def type_cell(self, cls: type) -> Cell:
         """The cell of a type."""
@@ -213,16 +254,16 @@ class Walker:
                     home = moved[region]
                     payload = (region - home + payload[0], *payload[1:])
                     self.nodes[token] = (kind, cls, payload, ((home,), *cells[1:]), attrs)
-        for address, region in self.memory.regions.items():
-            self.nodes[address] = ("memory", None, region.device, (), None)
-            self.objects[address] = region
-            self.readers[address] = region.read
+        regions = self.memory.regions
+        self.nodes.update(dict.fromkeys(regions, _ON_CPU))
+        for address in self.memory.elsewhere:
+            self.nodes[address] = ("memory", None, regions[address].device, (), None)
+        self.objects.update(regions)
         self.graph.buffers.update(self.memory.buffers(self.known, self.stager))
-        memo = self.memo
         for number in self.big_ints:
-            found = memo.get(number)
-            if found is not None and len(found) == 1:
-                self.graph.idrefs[number] = found[0]
+            found = self._token_at(number)
+            if found is not None:
+                self.graph.idrefs[number] = found
 
     def _resolve(self, cls: type) -> Handler:
         """The handler of a type met for the first time."""

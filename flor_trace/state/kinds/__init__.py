@@ -95,6 +95,9 @@ class Registry:
         # context managers under which objects are read and built, so that no code of the user's answers
         self.guards: list[Callable[[], AbstractContextManager[Any]]] = []
         self.resolved: dict[int, Handler] = {}
+        # what the compiled loop does in the stead of which function (see `compiled`), and what it asks tensors with
+        self.compiled: dict[Emit, str] = {}
+        self.tensor_parts: tuple[Any, ...] = ()
         self._kept: list[type] = []  # whose ids are keys: none may become another's
 
     def add(self, cls: type, handler: Handler, subclasses: bool = False) -> None:

@@ -366,6 +366,7 @@ def register(reg: Registry) -> None:
     ]  # fmt: skip
     for cls, emit in emits:
         reg.add(cls, Handler(emit), subclasses=True)
+    reg.compiled |= {_emit_list: "LIST", _emit_tuple: "TUPLE", _emit_dict: "DICT"}
     reg.add(types.MappingProxyType, Handler(_mapping_proxy))
     for kind in (
         ListKind(), TupleKind(), DictKind(), DefaultDictKind(), SetKind(), FrozenSetKind(), DequeKind(),

@@ -209,6 +209,7 @@ class ClassKind(Kind):
 def register(reg: Registry) -> None:
     """Make these kinds known."""
     reg.add(object, Handler(emit_object), subclasses=True)
+    reg.compiled[emit_object] = "OBJECT"
     reg.base(BaseException, Handler(_emit_exception))
     reg.add(type, Handler(_emit_class, _class_atom, serial=True), subclasses=True)
     reg.named["tqdm.std.tqdm"] = Handler(_emit_tqdm)

@@ -9,9 +9,11 @@ import torch
 from ...errors import NotRestorable
 from ..graph import FILE_BACKED, SHARED, Cell, Node
 from ..layout import class_dict, mro
+from ..memory import Region
 from . import Handler, Kind, Registry, torch_parametrize, torch_script
 from .torch_composite import CompositeKind, emit_composite
 from .torch_core import (
+    HOOKS,
     bare,
     core,
     device_of,
@@ -37,6 +39,7 @@ from .torch_core import (
     tripwire,
 )
 from .torch_views import (
+    DTYPE_NAMES,
     bits_of,
     dimension_names,
     name_of,
@@ -126,6 +129,19 @@ def _emit(w: Walker, obj: Any, token: int) -> Node:
     cells = [(home,) if home is not None else None, w.cell(grad) if grad is not None else None]
     cells.extend([w.cell(hooks) if hooks else None for hooks in hooks_of(obj)])
     return ("tensor", None if plain else w.type_cell(cls), payload, tuple(cells), w.attrs(obj, cls))
+
+
+def _parts() -> tuple[Any, ...]:
+    """What the compiled loop asks tensors with, in the order that it knows (`_walk.c`)."""
+    storage = torch.UntypedStorage
+    return (
+        *(core.get(name) for name in (
+            "layout", "is_nested", "is_quantized", "is_cpu", "grad_fn", "dtype", "requires_grad", "_grad", "shape", *HOOKS,
+            "is_inference", "is_conj", "is_neg", "has_names", "storage_offset", "element_size", "stride",
+        )),
+        storage_of, storage.data_ptr, storage.nbytes, storage.is_shared, storage._get_filename,
+        torch.strided, DTYPE_NAMES, (torch.Tensor, torch.nn.Parameter), Region,
+    )  # fmt: skip
 
 
 class TensorKind(Kind):
@@ -249,6 +265,8 @@ def register(reg: Registry) -> None:
     torch_script.register(reg)
     reg.made[torch_parametrize.MODULE] = torch_parametrize.ParametrizedClasses()
     reg.add(torch.Tensor, Handler(_emit), subclasses=True)
+    reg.compiled[_emit] = "TENSOR"
+    reg.tensor_parts = _parts()
     reg.add(torch.Generator, Handler(_emit_generator))
     reg.add(torch.UntypedStorage, Handler(_emit_storage))
 

@@ -28,8 +28,8 @@ is_leaf = core["is_leaf"].__get__
 retains_grad = core["retains_grad"].__get__
 is_inference = core["is_inference"]
 storage_of = torch.Tensor.untyped_storage
-_HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
-_hook_parts = tuple(core[name] for name in _HOOKS if name in core)
+HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
+_hook_parts = tuple(core[name] for name in HOOKS if name in core)
 
 
 def opaque(description: str) -> Node:

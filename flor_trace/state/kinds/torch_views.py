@@ -21,14 +21,14 @@ _is_quantized = core["is_quantized"].__get__
 # Not in every version of torch.
 _has_names = core.get("has_names")
 _names_of = core["names"].__get__ if "names" in core else None
-_dtype_names: dict[Any, str] = {torch.float32: "float32", torch.int64: "int64"}
+DTYPE_NAMES: dict[Any, str] = {torch.float32: "float32", torch.int64: "int64"}
 
 
 def name_of(dtype: Any) -> str:
     """A dtype's name, such as `float32`."""
-    found = _dtype_names.get(dtype)
+    found = DTYPE_NAMES.get(dtype)
     if found is None:
-        found = _dtype_names[dtype] = str(dtype)[6:]
+        found = DTYPE_NAMES[dtype] = str(dtype)[6:]
     return found
 
 

@@ -121,7 +121,7 @@ def tensors() -> list[Any]:
     with torch.inference_mode():
         inference = torch.ones(3)
     return [
-        base, base[0], base[1, 1:], base.t() if base.dim() == 2 else base.permute(2, 0, 1), base.expand(2, 2, 3, 4), base[:0], base[0, 0, 0],
+        base, base[0], base[1, 1:], base.permute(2, 0, 1), base.expand(2, 2, 3, 4), base[:0], base[0, 0, 0],
         torch.tensor(3), torch.empty(0), torch.empty(2, device="meta"), torch.ones(2, dtype=torch.complex64).conj(), leaf, leaf * 2, hooked,
         late, marked, shared, inference, torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8), torch.eye(3).to_sparse(),
         torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]), torch.from_numpy(np.arange(6)), torch.ones(3).as_subclass(ShyTensor),

@@ -59,25 +59,27 @@ def beside(
         # Files, since reading a pipe to its end would also wait for processes that outlive the first.
         outs = [open(Path(temporary) / f"{n}.out", "w+b") for n in range(len(folders))]
         errs = [open(Path(temporary) / f"{n}.err", "w+b") for n in range(len(folders))]
-        given = Path(temporary) / "in"
-        given.write_bytes(stdin)
+        (Path(temporary) / "in").write_bytes(stdin)
+        ins = [open(Path(temporary) / "in", "rb") for _ in folders]
         begin = time.perf_counter()
         running = [
-            subprocess.Popen(words, cwd=folder, env=env or environment(), stdin=given.open("rb"), stdout=out, stderr=err)
-            for folder, out, err in zip(folders, outs, errs, strict=True)
+            subprocess.Popen(words, cwd=folder, env=env or environment(), stdin=given, stdout=out, stderr=err)
+            for folder, given, out, err in zip(folders, ins, outs, errs, strict=True)
         ]
         found: dict[int, Ran] = {}
         waiting = [threading.Thread(target=_wait, args=(n, running[n], begin, outs[n], errs[n], found)) for n in range(len(running))]
         for thread in waiting:
             thread.start()
-        for thread in waiting:
-            thread.join(max(0.0, begin + timeout - time.perf_counter()))
-        for number, process in enumerate(running):
-            if number not in found:
-                process.kill()
-        for thread in waiting:
-            thread.join()
-        for file in (*outs, *errs):
+        try:
+            for thread in waiting:
+                thread.join(max(0.0, begin + timeout - time.perf_counter()))
+        finally:  # whoever ends the bench ends what it runs
+            for number, process in enumerate(running):
+                if number not in found:
+                    process.kill()
+            for thread in waiting:
+                thread.join()
+        for file in (*ins, *outs, *errs):
             file.close()
     return [found[number] for number in range(len(running))]
 

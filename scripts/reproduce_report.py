@@ -1,118 +1,15 @@
-"""The report of `scripts/reproduce`: measurements to Markdown tables, beside the figures of the paper, with what was asked for and missed.
-
-The paper's figures are those of Garcia et al., "Hindsight Logging for Model Training", VLDB 2021 (arXiv 2006.07357), and of its authors'
-slides: four GPUs, three for RTE and CoLA, so that their replays can take a third or a quarter of the plain time at best, and ours a half.
-"""
+"""The report of `scripts/reproduce`: measurements to Markdown tables, beside the figures of the paper; what was asked for and missed."""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any
 
+from reproduce_measured import PAPER, PAPER_MEAN, Measured
+
 OVERHEAD_MEAN, OVERHEAD_WORST, OUTER_SPEED_UP, TWO_WORKERS = 0.5, 1.0, 20.0, 1.08
-
-
-@dataclass(frozen=True)
-class Paper:
-    """What the paper tells of a workload, in per cent: overhead, and a parallel replay's share of the plain time, with its ideal."""
-
-    title: str
-    overhead: float
-    share: tuple[float, float]
-    ideal: float
-
-
-PAPER = {
-    "rte": Paper("RTE", 0.77, (36, 36), 33),
-    "cola": Paper("CoLA", 6.26, (36, 36), 33),
-    "cifr": Paper("Cifr", 2.31, (25.3, 25.6), 25),
-    "rsnt": Paper("RsNt", 2.39, (25.5, 25.9), 25),
-    "wiki": Paper("Wiki", 0.11, (25.2, 25.5), 25),
-    "jasp": Paper("Jasp", 0.24, (26.3, 26.4), 25),
-    "imgn": Paper("ImgN", 1.87, (26.8, 26.8), 25),
-    "rnnt": Paper("RnnT", 0.03, (24.1, 24.5), 25),
-}
-PAPER_MEAN = 1.47
 PLOTS = "![overhead](results_overhead.png)\n![replay](results_replay.png)"
-
-
-class Measured:
-    """The measurements of one workload; the last of each kind and round counts, and failed ones count as none."""
-
-    def __init__(self, entries: Iterable[dict[str, Any]], workload: str) -> None:
-        self.workload, self.paper = workload, PAPER[workload]
-        last = {(entry["kind"], entry["round"]): entry for entry in entries if entry["workload"] == workload}
-        self.good = {key: entry for key, entry in last.items() if "failed" not in entry}
-        self.failed = {key: entry["failed"] for key, entry in last.items() if "failed" in entry}
-
-    def of(self, kind: str) -> list[dict[str, Any]]:
-        """All good measurements of a kind, by round."""
-        return [entry for (which, _), entry in sorted(self.good.items(), key=lambda item: item[0][1]) if which == kind]
-
-    def has(self, *kinds: str) -> bool:
-        """Whether any of these has been tried."""
-        return any(kind in kinds for kind, _ in (*self.good, *self.failed))
-
-    def seconds(self, kind: str) -> list[float]:
-        return [entry["seconds"] for entry in self.of(kind)]
-
-    def failure(self, kind: str) -> str | None:
-        """Why a kind was never measured."""
-        return next((text for (which, _), text in self.failed.items() if which == kind and not self.of(kind)), None)
-
-    def overheads(self, kind: str = "record", field: str = "seconds") -> list[float]:
-        """Per cent that a run took more than the plain one of its round."""
-        pairs = [(self.good.get(("plain", n)), entry) for (which, n), entry in sorted(self.good.items()) if which == kind]
-        return [100 * (entry[field] / plain[field] - 1) for plain, entry in pairs if plain is not None]
-
-    def stalls(self) -> list[float]:
-        """Per cent of its time that the training thread of a recording stood still, by its own account."""
-        return [100 * entry["stall"] / entry["trained"] for entry in self.of("record") if entry["trained"]]
-
-    @property
-    def overhead(self) -> float | None:
-        return statistics.median(self.overheads()) if self.overheads() else None
-
-    @property
-    def plain(self) -> float | None:
-        return statistics.median(self.seconds("plain")) if self.seconds("plain") else None
-
-    def speed_up(self, kind: str) -> float | None:
-        """How many times faster than the plain run a replay is."""
-        found = self.seconds(kind)
-        return self.plain / statistics.median(found) if found and self.plain is not None else None
-
-    def ceilings(self) -> dict[int, float]:
-        """By round, what two workers need at least: half the time that two plain runs at once take, and one prologue."""
-        found = {}
-        for (kind, number), entry in self.good.items():
-            beside = self.good.get(("side by side", number))
-            if kind == "inner 2" and beside is not None:
-                found[number] = beside["seconds"] / 2 + entry["prologue"]
-        return found
-
-    def over_ceiling(self) -> float | None:
-        """What two workers took, over what they need at least."""
-        found = [self.good["inner 2", number]["seconds"] / ceiling for number, ceiling in self.ceilings().items()]
-        return statistics.median(found) if found else None
-
-    def replays(self) -> list[tuple[dict[str, Any], bool | None]]:
-        """Each replay, and whether its lines are the truth's, byte for byte; None where the truth is not known."""
-        truths = self.of("side by side")
-        found = []
-        for (kind, _), entry in self.good.items():
-            if "verdict" in entry:
-                which = "outer" if kind.startswith("outer") else "inner"
-                found.append((entry, entry["lines"] == truths[0][which] if truths else None))
-        return found
-
-    def same_output(self) -> list[bool]:
-        """Of each recording, whether it printed what the plain run printed."""
-        plain = self.of("plain")
-        recorded = [entry for kind in ("record", "foreground", "every 1") for entry in self.of(kind)]
-        return [entry["output"] == plain[0]["output"] for entry in recorded] if plain else []
 
 
 def page(kept: dict[str, Any]) -> str:
@@ -157,9 +54,6 @@ def _heading(kept: dict[str, Any]) -> str:
 
 def _verdicts(found: list[Measured]) -> str:
     """What was asked for, and whether it was reached."""
-    recordings = [same for each in found for same in each.same_output()]
-    replays = [(entry["verdict"], same) for each in found for entry, same in each.replays()]
-    right = sum(verdict == "exact" and same is True for verdict, same in replays)
     lines = _of_overheads({each.paper.title: each.overhead for each in found if each.overhead is not None})
     speeds = {each.paper.title: speed for each in found if (speed := each.speed_up("outer 1")) is not None}
     what = "An outer statement, one worker: the plain run's time over the replay's is"
@@ -167,11 +61,7 @@ def _verdicts(found: list[Measured]) -> str:
     ratios = {each.paper.title: ratio for each in found if (ratio := each.over_ceiling()) is not None}
     what = "An inner statement, two workers: the replay's time over its ceiling (half of two plain runs at once, and a prologue) is"
     lines += _all_of(what, ratios, TWO_WORKERS, "at most", "{:.3f}")
-    lines.append(
-        f"- {sum(recordings)} of {len(recordings)} recordings printed what the plain run did, and {right} of {len(replays)} replays were "
-        f"exact and printed the truth byte for byte: {_met(all(recordings) and right == len(replays))}."
-    )
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines + _of_exactness(found)) + "\n"
 
 
 def _of_overheads(overheads: dict[str, float]) -> list[str]:
@@ -182,6 +72,18 @@ def _of_overheads(overheads: dict[str, float]) -> list[str]:
         f"- Recording costs {mean:.2f} % in the mean of {len(overheads)} of the eight workloads (target: at most {OVERHEAD_MEAN} %: "
         f"{_met(mean <= OVERHEAD_MEAN)}; the paper: {PAPER_MEAN} %), and at worst {overheads[worst]:.2f} % ({worst}; target: at most "
         f"{OVERHEAD_WORST:.0f} %: {_met(overheads[worst] <= OVERHEAD_WORST)}; the paper: 6.26 %, CoLA)."
+    ]
+
+
+def _of_exactness(found: list[Measured]) -> list[str]:
+    recordings = [same for each in found for same in each.same_output()]
+    replays = [(entry["verdict"], same) for each in found for entry, same in each.replays()]
+    if not recordings and not replays:
+        return []
+    right = sum(verdict == "exact" and same is True for verdict, same in replays)
+    return [
+        f"- {sum(recordings)} of {len(recordings)} recordings printed what the plain run did, and {right} of {len(replays)} replays were "
+        f"exact and printed the truth byte for byte: {_met(all(recordings) and right == len(replays))}."
     ]
 
 

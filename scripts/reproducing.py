@@ -20,6 +20,7 @@ import argparse
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -42,6 +43,7 @@ def main() -> None:
     places = {name: Workplace(options.folder.resolve(), name, options.quick, options.flordb) for name in options.only}
     wanted = tasks(options.only, options.rounds, options.replay_rounds, options.ablations, options.flordb is not None, options.peers)
     done = {Task(entry["workload"], entry["kind"], entry["round"]) for entry in results.all() if "failed" not in entry}
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # like Ctrl-C: what has been measured is reported
     try:
         for task in wanted:
             if task not in done:
@@ -95,8 +97,10 @@ def measure(place: Workplace, task: Task, results: Results) -> None:
     about |= {"load": round(os.getloadavg()[0], 2), "commit": commit()}
     try:
         found = place.measure(task.kind, task.round)
-    except (Failed, OSError, ValueError) as error:
-        found = {"failed": str(error) or type(error).__name__}
+    except Failed as error:
+        found = {"failed": str(error)}
+    except Exception as error:  # a bench of hours does not end for one measurement; the report tells which failed
+        found = {"failed": f"{type(error).__name__}: {error}"}
     results.note(**about, **found)
     shown = found.get("failed") or f"{found['seconds']:.1f} s {found.get('verdict', '')}"
     print(f"{task.workload:5} {task.kind:14} round {task.round}: {shown}", flush=True)

@@ -13,8 +13,9 @@ import pytest
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 from measuring import Failed, Results, beside, fresh, good, insert, run, side_by_side  # noqa: E402
+from reproduce_measured import Measured  # noqa: E402
 from reproduce_plots import draw  # noqa: E402
-from reproduce_report import Measured, page  # noqa: E402
+from reproduce_report import page  # noqa: E402
 from reproduce_runs import ABLATIONS, REPLAYS, Task, digest, hindsight, tasks  # noqa: E402
 from workload_cases import CASES, PAPER  # noqa: E402
 
@@ -119,7 +120,9 @@ def test_ablations_and_peers_stand_beside_ours() -> None:
 
 
 def test_a_report_of_one_measurement_can_be_made() -> None:
-    assert row(report([entry("plain", 100.0, output=PRINTED)]), "A statement in the inner loop")[1:8] == ["-"] * 7
+    text = report([entry("plain", 100.0, output=PRINTED)])
+    assert row(text, "A statement in the inner loop")[1:8] == ["-"] * 7
+    assert "met" not in text and "missed" not in text
 
 
 def test_something_of_every_workload_comes_first() -> None:

@@ -20,6 +20,7 @@ from flor_trace.runtime.offline import TRACKER_VARIABLES
 from flor_trace.runtime.position import Boundary
 from flor_trace.state import Buffer, Graph, Ignore, LiveGraph, Roots, Scope, TokenTable, compare, walk
 from flor_trace.state import Restorer as StateRestorer
+from flor_trace.state.settled import Base
 
 if TYPE_CHECKING:
     from flor_trace.runtime.sources import Sources
@@ -31,11 +32,13 @@ DIVERGED = "diverged"
 
 @dataclass(frozen=True)
 class Present:
-    """The live state as a comparison has just walked it; worth something only as long as nothing has run since."""
+    """The live state as a comparison has just walked it; worth something only as long as nothing has run since. `base`: the recorded
+    state, if it was found to be exactly that."""
 
     roots: Roots
     frames: list[LiveFrame]
     live: LiveGraph
+    base: Base | None = None
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,7 @@ class Restorer:
         self._tokens = TokenTable()
         self._matching: dict[Any, object] | None = None
         self._present: Present | None = None
+        self._decoded: tuple[str, Graph] | None = None
         self._written: dict[int, Buffer] = {}
         self._hashed_after_restore = False
 
@@ -101,10 +105,14 @@ class Restorer:
 
         `keep_matching`: nothing but an iterable is evaluated before the next restore.
         """
-        self._present = None
-        self._written = {}
+        self._forget_present()
+        self._decoded = None
         if not keep_matching:
             self._matching = None
+
+    def _forget_present(self) -> None:
+        self._present = None
+        self._written = {}
 
     def verify(self, ref: SnapshotRef, frame: FrameType | None, restored: bool = False) -> Check:
         """Compare; afterwards the live objects are known by their recorded tokens.
@@ -117,7 +125,7 @@ class Restorer:
         """
         known = self._written if restored and self._hashed_after_restore else {}
         self._hashed_after_restore |= restored
-        self.release()
+        self._forget_present()
         self._matching = None
         collecting = gc.isenabled()
         gc.disable()
@@ -132,7 +140,8 @@ class Restorer:
             if collecting:
                 gc.enable()
         self._matching = comparison.matching
-        self._present = Present(roots, frames, live)
+        exact = comparison.verdict == EXACT and not self._attributes
+        self._present = Present(roots, frames, live, Base(recorded, comparison.several) if exact else None)
         differences = [str(d) for d in comparison.differences[:5]]
         verdict = comparison.verdict
         only_memory = verdict == DIVERGED and all(d.what == "content" for d in comparison.differences)
@@ -171,20 +180,20 @@ class Restorer:
         target = self._graph(ref)
         ignore = self._ignore(frames)
         kept = {name: os.environ[name] for name in TRACKER_VARIABLES | self.runtime.own_variables if name in os.environ}
-        target.library["environ"] = {**target.library["environ"], **kept}
+        target = target.with_library({"environ": {**target.library["environ"], **kept}})
         matching = self._matching
         if matching is None:
             raise NotRestorable(str(ref.at), "the state before it could not be compared")
         if jumping is not None and jumping.source is not None:
             matching = {**_matched_behind(target, str(len(self.runtime.stack) - 1), live_state, ignore), **matching}
         planned = StateRestorer(
-            target, matching, roots, self._scope, self._read_blob, ignore, live_state, graph_needed, self._read_into
+            target, matching, roots, self._scope, self._read_blob, ignore, live_state, graph_needed, self._read_into, present.base
         ).plan()
         self._check_frames(frames, planned.frame_names())
         _check_mapped(planned.mapped.values(), ref)
         if jumping is not None and jumping.source is None and not jumping.advance_to(int(ref.at.iteration)):
             raise NotRestorable(ref.at.loop, "its iterator has too few items")
-        self.release(keep_matching=True)
+        self._forget_present()
         self.sources.suspend()  # a generator that is built anew draws a seed first
         try:
             restored = planned.apply()
@@ -212,7 +221,10 @@ class Restorer:
         return Present(roots, frames, walk(roots, self._scope, self._tokens))
 
     def _graph(self, ref: SnapshotRef) -> Graph:
-        return Graph.decode(self._read_blob(ref.graph))
+        """The recorded graph, read once for a restore and the comparison behind it."""
+        if self._decoded is None or self._decoded[0] != ref.graph:
+            self._decoded = (ref.graph, Graph.decode(self._read_blob(ref.graph)))
+        return self._decoded[1]
 
     def _set_iterators(self, sources: Mapping[str, Any], ref: SnapshotRef, jumping: Activation | None) -> None:
         for number, activation in enumerate(self.runtime.stack):

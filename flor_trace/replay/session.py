@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections import deque
@@ -101,12 +102,18 @@ class ReplaySession:
     def _at_boundary(self, entering: bool = False) -> Iterator[None]:
         """While we are at work: what is written then comes from finalizers of objects that a restore has put others in the
         place of, and is not the script's. Nothing that has been walked may outlive the boundary, or its end would come late;
-        only what `begun` needs is kept, while the script evaluates the iterable."""
+        only what `begun` needs is kept, while the script evaluates the iterable.
+
+        The garbage collector waits until then: it would look through all that was walked, which takes longer than the walk."""
         self._at_work = True
+        collecting = gc.isenabled()
+        gc.disable()
         try:
             yield
         finally:
             self.restorer.release(keep_matching=entering)
+            if collecting:
+                gc.enable()
             self._at_work = False
 
     def chunk(self, activation: Activation) -> int:

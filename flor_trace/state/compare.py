@@ -56,6 +56,7 @@ class Comparison:
     largest: float = 0.0
     matching: dict[int, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    several: frozenset[int] = frozenset()  # recorded tokens that stand for several live objects each, or share one
 
 
 def compare(
@@ -87,6 +88,7 @@ class _Comparer:
                 self._unordered(*self.deferred.pop())
         self._library()
         objects = self.live.objects
+        self.result.several = frozenset(a for a, _ in self.again) | {self.back[b] for _, b in self.again if b in self.back}
         self.result.matching = {a: objects[b] for a, b in self.there.items() if b in objects}
         return self.result
 

@@ -39,6 +39,8 @@ class Filler:
         own = self._hindsight_attributes()
         later = []
         for token, node in nodes.items():
+            if token in self.filled:
+                continue
             kind = self.r.kind(node)
             if kind.late or (kind.hashes and _hashes_objects(node)):
                 later.append(token)

@@ -105,6 +105,13 @@ class Graph:
         graph.library = library
         return graph
 
+    def with_library(self, changes: dict[str, Any]) -> Graph:
+        """The same graph but for some of the library state."""
+        other = Graph()
+        other.nodes, other.roots, other.buffers, other.idrefs = self.nodes, self.roots, self.buffers, self.idrefs
+        other.library = {**self.library, **changes}
+        return other
+
     @property
     def opaque(self) -> list[tuple[str, str]]:
         """Path and description of every opaque object that is reachable."""

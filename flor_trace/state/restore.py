@@ -25,6 +25,7 @@ from .memory import Region
 from .names import lookup
 from .paths import paths_of
 from .scope import Ignore, Roots, Scope
+from .settled import IN_PLACE, Base, disturbed, settled
 from .tokens import TokenTable
 from .walk import walk
 
@@ -37,14 +38,15 @@ def restore(
     read_blob: Callable[[str], Any],
     ignore: Ignore | None = None,
     live: LiveGraph | None = None,
+    base: Base | None = None,
 ) -> Restored:
     """Bring the live state to what `target` describes; raises NotRestorable before anything has been changed.
 
-    `live` spares a walk to a caller that has one of the present state.
+    `live` spares a walk to a caller that has one of the present state. `base`: what that has just been found to be (see `settled`).
     """
     if live is None:
         live = walk(roots, scope, TokenTable())
-    return Restorer(target, matching, roots, scope, read_blob, ignore or Ignore(), live).run()
+    return Restorer(target, matching, roots, scope, read_blob, ignore or Ignore(), live, base=base).run()
 
 
 class Restorer:
@@ -53,10 +55,11 @@ class Restorer:
     def __init__(
         self, target: Graph, matching: dict[int, Any], roots: Roots, scope: Scope, read_blob: Callable[[str], Any],
         ignore: Ignore, live: LiveGraph, graph_needed: Callable[[str], None] | None = None,
-        read_into: Callable[[str, memoryview], None] | None = None,
+        read_into: Callable[[str, memoryview], None] | None = None, base: Base | None = None,
     ) -> None:  # fmt: skip
         self.target = target
-        self.matching = dict(matching)
+        self.base = base
+        self._all_matched = matching
         self.roots = roots
         self.scope = scope
         self.read_blob = read_blob
@@ -65,23 +68,29 @@ class Restorer:
         self.live = live
         self.graph_needed = graph_needed  # called later, if the autograd graph of a tensor built here is asked for
         self.registry = registry_for(scope)
+        self.applying = False
+        self._live_tokens = {id(obj): token for token, obj in live.objects.items()}
+        self._codes: list[types.CodeType] | None = None
+        self._enclosing: Enclosing | None = None
+        self._layouts: dict[int, Layout] = dict(scope.cached("layouts", dict))
+        self._begin()
+
+    def _begin(self) -> None:
+        """Nothing is planned yet."""
+        self.matching = dict(self._all_matched)
+        self.settled: set[int] = set()  # tokens of what is left as it is
         self.built: dict[int, Any] = {}
         self.claimed: set[int] = set()
         self._found: set[int] = set()  # tokens for which an object was found outside the live graph
         self.fresh: set[int] = set()
         self._filler = Filler(self)
         self.notes: list[str] = []
-        self.applying = False
         self._matched_by_position = False
-        self._matched = {id(obj) for obj in matching.values()}
-        self._live_tokens = {id(obj): token for token, obj in live.objects.items()}
+        self._matched = {id(obj) for obj in self.matching.values()}
         self.writes: list[tuple[Region, Buffer]] = []
         self.mapped: dict[int, str] = {}  # memory that gets its content when these files get theirs
         self._views: dict[int, Node] = {}
         self._torch_regions: set[int] = set()
-        self._codes: list[types.CodeType] | None = None
-        self._enclosing: Enclosing | None = None
-        self._layouts: dict[int, Layout] = dict(scope.cached("layouts", dict))
 
     def run(self) -> Restored:
         """Plan, then apply."""
@@ -91,7 +100,8 @@ class Restorer:
         """Find out, without changing anything, whether the target can be restored; NotRestorable if not."""
         try:
             with self.registry.undisturbed():
-                self._plan()
+                if self.base is None or not self._plan_from(self.base):
+                    self._plan()
         except BaseException as error:
             del self._filler  # see `apply`
             if isinstance(error, FlorTraceError) or not isinstance(error, Exception):
@@ -329,6 +339,30 @@ class Restorer:
 
     # ---- plan
 
+    def _plan_from(self, base: Base) -> bool:
+        """Plan, leaving alone what has not changed since `base`; False, and nothing is planned, where that cannot be done."""
+        self.settled = settled(base, self.target, self.matching)
+        objects = {token: self.matching[token] for token in self.settled}
+        self.built.update(objects)
+        self.claimed.update(map(id, objects.values()))
+        self._filler.filled.update(self.settled)
+        try:
+            self._plan()
+        except NotRestorable:
+            self._begin()
+            return False
+        return True
+
+    def _unsettle(self, base: Base) -> None:
+        """What refers to objects that others will stand for has to be given those."""
+        again = disturbed(base, self.target, self.settled, self.built, self._all_matched)
+        for token in again:
+            node = self.target.nodes[token]
+            if node[0] not in IN_PLACE or not self.kind(node).fits(self, self.built[token], token, node):
+                raise NotRestorable(self.path(token), "what it refers to is built anew")
+        self.settled -= again
+        self._filler.filled -= again
+
     def _plan(self) -> None:
         target = self.target
         frames = [root for root in target.roots if root.section == "frame"]
@@ -351,9 +385,12 @@ class Restorer:
         for token in target.nodes:
             if token not in self.built:
                 self._build(token)
+        if self.base is not None and self.settled:
+            self._unsettle(self.base)
         for token, node in target.nodes.items():
-            self._check_dict(self.built[token], token, node)
-            self.kind(node).check(self, self.built[token], token, node)
+            if token not in self.settled:
+                self._check_dict(self.built[token], token, node)
+                self.kind(node).check(self, self.built[token], token, node)
 
     def _check_dict(self, obj: Any, token: int, node: Node) -> None:
         """Whether the object can be given the recorded `__dict__`."""

@@ -20,6 +20,7 @@ from flor_trace.state import (
     restore,
     walk,
 )
+from flor_trace.state.settled import Base
 
 USER = "user_script"
 
@@ -52,11 +53,18 @@ class World:
     def compare(self, graph: Graph, ignore: Ignore | None = None) -> Comparison:
         return compare(graph, self.walk(), ignore or Ignore(), self.blobs.__getitem__)
 
-    def replay(self, entry: Graph, target: Graph, ignore: Ignore | None = None, verify: bool = True) -> Restored:
-        """Match `entry` with the live state, restore `target`, and verify by a new walk."""
-        matched = self.compare(entry, ignore)
+    def replay(
+        self, entry: Graph, target: Graph, ignore: Ignore | None = None, verify: bool = True, from_base: bool = True
+    ) -> Restored:
+        """Match `entry` with the live state, restore `target`, and verify by a new walk.
+
+        `from_base`: leave alone what has not changed since `entry`, as a worker does when nothing has run since it was matched.
+        """
+        live = self.walk()
+        matched = compare(entry, live, ignore or Ignore(), self.blobs.__getitem__)
         assert matched.verdict == "exact", matched.differences
-        done = restore(target, matched.matching, self.roots(), self.scope, self.blobs.__getitem__, ignore)
+        base = Base(entry, matched.several) if from_base and not (ignore and ignore.attributes) else None
+        done = restore(target, matched.matching, self.roots(), self.scope, self.blobs.__getitem__, ignore, live, base)
         for frame, values in zip(self.frames, done.frames, strict=True):
             frame.locals.clear()
             frame.locals.update(values)

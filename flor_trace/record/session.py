@@ -314,7 +314,7 @@ class RecordSession:
         from flor_trace.state.graph import STAGED
 
         buffers = live.graph.buffers
-        digests = {digest for _, digest, *_ in buffers.values()} - self._referred
+        digests = {buffer[1] for buffer in buffers.values()} - self._referred
         added = 0
         for token, buffer in buffers.items() if digests else ():
             if buffer.digest in digests and not buffer.digest.startswith(STAGED) and not self.writer.has_blob(buffer.digest):

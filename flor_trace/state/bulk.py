@@ -6,8 +6,8 @@ What such a container holds is told without hashing the classes of its elements:
 from __future__ import annotations
 
 import marshal
-from collections.abc import Callable, Iterable
-from itertools import chain
+from collections.abc import Callable, Collection
+from itertools import chain, islice
 from typing import Any
 
 BULK = 1000  # a container with more elements is tried as one
@@ -65,10 +65,10 @@ def _numbers(obj: Any) -> bytes | None:
 
 def _version(obj: Any) -> int | None:
     """The version of marshal's format in which equal content has equal bytes; None if there is none."""
+    # most of what holds anything else shows it at once
+    if not _kinds(list(islice(_elements(obj), _SAMPLES))) <= _ATOMS.keys():
+        return None
     kinds = _kinds(_elements(obj))
-    if id(tuple) in kinds:
-        inner = _kinds(chain.from_iterable(item for item in _elements(obj) if type(item) is tuple))
-        kinds = (kinds - {id(tuple)}) | inner
     if not kinds <= _ATOMS.keys():
         return None
     # Up to version 1 marshal tells interned strings from others, and floats need version 2: with strings use 0.
@@ -77,9 +77,14 @@ def _version(obj: Any) -> int | None:
     return None if id(float) in kinds or id(complex) in kinds else 0
 
 
-def _elements(obj: Any) -> Iterable[Any]:
-    return chain(obj, obj.values()) if type(obj) is dict else obj
+def _elements(obj: Any) -> Collection[Any]:
+    return list(chain(obj, obj.values())) if type(obj) is dict else obj
 
 
-def _kinds(elements: Iterable[Any]) -> set[int]:
-    return set(map(id, map(type, elements)))
+def _kinds(elements: Collection[Any]) -> set[int]:
+    """The types of elements, by `id`; of tuples those of what they hold."""
+    kinds = set(map(id, map(type, elements)))
+    if id(tuple) in kinds:
+        kinds.remove(id(tuple))
+        kinds.update(map(id, map(type, chain.from_iterable([item for item in elements if type(item) is tuple]))))
+    return kinds

@@ -77,7 +77,7 @@ class Graph:
         extents = array("q", chain.from_iterable([(at, n, flags, start, size) for at, (n, _, flags, start, size) in buffers.items()]))
         roots = [tuple(root) for root in self.roots]
         body = marshal.dumps((_FORMAT, self.nodes, roots, extents.tobytes(), self.idrefs, self.library), 4)
-        told = [digest for _, digest, *_ in buffers.values()]
+        told = [buffer[1] for buffer in buffers.values()]
         holes = [(len(body) + _DIGEST_SIZE * i, int(d[len(STAGED) :])) for i, d in enumerate(told) if d.startswith(STAGED)]
         for offset, _ in holes:
             told[(offset - len(body)) // _DIGEST_SIZE] = "00" * _DIGEST_SIZE

@@ -74,6 +74,8 @@ static Known *new_known(Cells *self, PyTypeObject *type) {
     known->kind = kind == NULL ? BY_FUNCTION : (int)PyLong_AsLong(kind);
     Py_DECREF(handler);
     /* Instances of subclasses of containers have attributes, too. */
+    if (known->kind == A_DICT && type == &PyODict_Type)
+        known->kind = AN_ORDERED;
     if ((known->kind == A_LIST && type != &PyList_Type) || (known->kind == A_TUPLE && type != &PyTuple_Type) ||
         (known->kind == A_DICT && type != &PyDict_Type))
         known->kind = BY_FUNCTION;
@@ -262,6 +264,14 @@ static PyObject *emit_dict(Cells *self, PyObject *object, PyObject *token, Known
     return node(constants.dict, Py_NewRef(Py_None), Py_NewRef(Py_None), cells, Py_NewRef(Py_None));
 }
 
+/* Most ordered dicts are the empty tables of hooks that modules have. */
+static PyObject *emit_ordered(Cells *self, PyObject *object, PyObject *token, Known *known) {
+    if (PyDict_GET_SIZE(object))
+        return by_function(self, object, token, known);
+    PyObject *cls = type_cell(self, known), *attrs = cls == NULL ? NULL : attrs_of(self, object, known, 0);
+    return node(constants.dict, cls, Py_NewRef(Py_None), Py_NewRef(constants.empty), attrs);
+}
+
 /* Where a type's instances keep attributes (layout.py). */
 static int know_layout(Cells *self, Known *known) {
     if (known->slots != NULL)
@@ -344,6 +354,8 @@ PyObject *emit(Cells *self, PyObject *object, PyObject *token, Known *known) {
         return emit_sequence(self, object, token, known);
     case A_DICT:
         return emit_dict(self, object, token, known);
+    case AN_ORDERED:
+        return emit_ordered(self, object, token, known);
     case AN_OBJECT:
         return emit_object(self, object, known);
     case A_TENSOR:

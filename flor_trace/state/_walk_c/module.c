@@ -156,7 +156,7 @@ PyMODINIT_FUNC PyInit__walk(void) {
     if (made == NULL || PyModule_AddObjectRef(made, "Cells", (PyObject *)&CellsType) < 0)
         return NULL;
     const char *kinds[] = {"BY_FUNCTION", "LIST", "TUPLE", "DICT", "OBJECT", "TENSOR"};
-    for (int kind = 1; kind < KINDS; kind++)
+    for (int kind = 1; kind <= A_TENSOR; kind++)
         if (PyModule_AddIntConstant(made, kinds[kind], kind) < 0)
             return NULL;
     return made;

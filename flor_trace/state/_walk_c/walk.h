@@ -8,7 +8,7 @@
 #include <stdint.h>
 
 /* How instances of a type are emitted: by a function of kinds/, or here. */
-enum { BY_FUNCTION, A_LIST, A_TUPLE, A_DICT, AN_OBJECT, A_TENSOR, KINDS };
+enum { BY_FUNCTION, A_LIST, A_TUPLE, A_DICT, AN_OBJECT, A_TENSOR, AN_ORDERED };
 
 /* What is known of a type within one walk. */
 typedef struct {

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-PYTHON = str(ROOT / ".venv" / "bin" / "python")
+# What scripts/setup has made, or, where the package lies elsewhere, whoever runs the bench.
+PYTHON = next((str(path) for path in [ROOT / ".venv" / "bin" / "python"] if path.exists()), sys.executable)
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 

@@ -15,7 +15,7 @@ from builtins import len, max, min, sorted  # noqa: UP029
 from typing import TYPE_CHECKING
 
 from flor_trace.record.decisions import CREDIT, EARLY, EVERY, INNER, SHORT
-from flor_trace.record.worth import WORTH_SKIPPING_SECONDS, LoopsInside, is_worth_skipping, mean_seconds
+from flor_trace.record.worth import LoopsInside, is_worth_skipping, mean_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,6 +84,7 @@ class Budget:
         self.clock = clock
         self.spent = 0.0
         self.spent_on_entries = 0.0
+        self._lent = 0.0  # the same without what will not come again: imports should not use the allowance up
         self.cost = 0.01
         self.taken = 0
         self._stalls: list[float] = []
@@ -113,6 +114,7 @@ class Budget:
         borrowed, self._borrowed = self._borrowed, False
         if entry_of_outermost or borrowed:
             self.spent_on_entries += stall
+            self._lent += max(stall - once, 0.0)
         else:
             self.spent += stall
         self._stalls = [*self._stalls, max(stall - once, 0.0)][-STALLS:]
@@ -158,7 +160,7 @@ class Budget:
         longer = self._inside.longer(probe, parent, self.cost)
         # A run of one epoch has no other entry, and nothing is saved up when it comes to it; without it there are no jumps in that loop.
         first = seconds is None and parent.iteration == 0 and _has_arrays()
-        minor = self._inside.longest(parent) < MOST * (self.clock() - parent.started)
+        minor = self._inside.longest(parent) <= MOST * (self.clock() - parent.started)
         self._borrowed = first and minor and self._may_borrow()
         may_owe = first or (not longer and self._earns(seconds or 0.0))
         return self._borrowed or self._affords(2.0, 2.0 * longer, loan=self._loan() if may_owe else 0.0)
@@ -220,7 +222,8 @@ class Budget:
     def exit_is_due(self, activation: Activation) -> bool:
         """Whether to snapshot the exit of an activation whose entry was, since each is useless without the other; not
         of one that is executed again as fast."""
-        return self.every is not None or self.clock() - activation.started >= WORTH_SKIPPING_SECONDS or self._no(SHORT)
+        seconds = self.clock() - activation.started - activation.stalled
+        return self.every is not None or is_worth_skipping(seconds, self.cost) or self._no(SHORT)
 
     def _is_forced(self, activation: Activation, every: int) -> bool:
         """Whether `--every` wants a snapshot of this iteration of an outermost loop."""
@@ -243,7 +246,7 @@ class Budget:
 
     def _may_borrow(self) -> bool:
         """Whether entries of outermost loops are taken before there is credit for them."""
-        return self.spent_on_entries < ENTRY_ALLOWANCE_SECONDS and self.elapsed() < REPAID_AFTER_SECONDS
+        return self._lent < ENTRY_ALLOWANCE_SECONDS and self.elapsed() < REPAID_AFTER_SECONDS
 
     def _loan(self) -> float:
         """How far below nothing the credit may be now: it is repaid by and by."""

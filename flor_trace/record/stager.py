@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 # Smaller memory is hashed and copied as it is met: a slot would not be felt.
 LARGE_BYTES = 64 << 10
 WORTH_STAGING_BYTES = 4 << 20
+# A snapshot for which no slot is free is only left out if it would take longer to copy in the ordinary way than the walk has taken already.
+WORTH_LEAVING_OUT_BYTES = 64 << 20
 # Hashing less takes less time than asking the kernel.
 WORTH_WATCHING_BYTES = 512 << 10
 # At so many snapshots memory must have been the same before it is watched, for the first write to each watched page is slow; twice as
@@ -76,8 +78,8 @@ class Stager:
         self._slot: Slot | None = None
 
     def begin(self, *, may_skip: bool, room: int | None = None) -> None:
-        """A snapshot is about to be taken. `may_skip`: rather leave it out than wait for memory; `room`: how many bytes it may add to
-        the run's files."""
+        """A snapshot is about to be taken. `may_skip`: rather leave it out than wait for much memory; `room`: how many bytes it may add
+        to the run's files."""
         self._may_skip, self._room = may_skip, room
         self.numbers = []
         self.staged_bytes = 0
@@ -160,12 +162,13 @@ class Stager:
             return None
         slots = self._writer.slots
         slot = slots.take(nbytes)
+        may_skip = self._may_skip and nbytes >= WORTH_LEAVING_OUT_BYTES
         if slot is None:
-            if self._may_skip and not slots.idle:
+            if may_skip and not slots.idle:
                 raise NoRoom(SLOTS)
             return None
         if not slot.ready:
-            if self._may_skip:
+            if may_skip:
                 self._writer.populate(slot)
                 raise NoRoom(SLOTS)
             began = perf_counter()

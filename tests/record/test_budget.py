@@ -63,12 +63,13 @@ class Recorded:
 
     def enter(self, number: int, seconds: float) -> None:
         inner = Activation(self.probes[number], self.outer.iteration, 0)
+        inner.started = self.clock.now
         due = self.budget.entry_is_due(inner, 2, self.outer)
         if due:
             self.snapshot()
             self.pairs[number].append(self.outer.iteration)
         self.clock.now += seconds
-        if due:
+        if due and self.budget.exit_is_due(inner):
             self.snapshot()
         inner.probe.calls += 1
         inner.probe.seconds += seconds
@@ -140,6 +141,24 @@ def test_where_not_even_the_long_loop_can_always_be_paid_for_the_short_one_waits
 def test_the_only_epoch_of_a_run_has_its_long_loop_skippable_though_short_ones_come_first() -> None:
     assert Recorded([0.2, 60.0], 0.052, epochs=1).pairs == [[0], [0]]
     assert Recorded([60.0, 0.5], 0.052, epochs=1).pairs[0] == [0]
+
+
+def test_loops_that_only_prepare_data_leave_enough_for_the_entry_of_the_long_one() -> None:
+    clock = Clock()
+    budget = Budget(0.01, None, lambda: clock.now)
+    budget.started = 0.0
+    for number, once in enumerate((0.25, 0.0, 0.0)):
+        prepares = activation(f"prepares:{number}")
+        prepares.started = clock.now
+        assert budget.entry_is_due(prepares, 1, None)
+        budget.pay(0.05 + once, entry_of_outermost=True, once=once)
+        clock.now += 0.15
+        assert not budget.exit_is_due(prepares), "it is executed again as fast"
+    epochs, steps = activation("epochs"), activation("steps")
+    assert budget.entry_is_due(epochs, 1, None)
+    budget.pay(0.05, entry_of_outermost=True)
+    epochs.started = clock.now
+    assert budget.entry_is_due(steps, 2, epochs)
 
 
 def test_a_short_loop_gets_what_the_long_one_leaves() -> None:

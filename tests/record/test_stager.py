@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from flor_trace.record import stager as stagers
 from flor_trace.record.stager import WORTH_STAGING_BYTES, NoRoom, Stager
 from flor_trace.state.graph import STAGED
 from flor_trace.state.memory import Region, bytes_digest
@@ -105,7 +106,10 @@ def test_only_the_seen_part_is_stored(run: writer.RunWriter, stager: Stager) -> 
     assert run.take_resolved()[0][1] == bytes_digest(array[1000 : WORTH_STAGING_BYTES + 2000])
 
 
-def test_without_a_slot_a_snapshot_is_left_out_or_taken_in_the_ordinary_way(run: writer.RunWriter, stager: Stager) -> None:
+def test_without_a_slot_a_snapshot_is_left_out_or_taken_in_the_ordinary_way(
+    run: writer.RunWriter, stager: Stager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stagers, "WORTH_LEAVING_OUT_BYTES", LARGE)
     array = np.zeros(LARGE, np.uint8)
     with pytest.raises(NoRoom):
         staged(run, stager, array, may_skip=True)  # its pages do not exist yet; they are made in the background
@@ -117,6 +121,9 @@ def test_without_a_slot_a_snapshot_is_left_out_or_taken_in_the_ordinary_way(run:
     with pytest.raises(NoRoom):
         staged(run, stager, array, may_skip=True)
     assert staged(run, stager, array) == [bytes_digest(array)]
+    array[0] += 1
+    monkeypatch.setattr(stagers, "WORTH_LEAVING_OUT_BYTES", 2 * LARGE)
+    assert staged(run, stager, array, may_skip=True) == [bytes_digest(array)], "copied as fast as it would be walked once more"
 
 
 SCRIPT = """

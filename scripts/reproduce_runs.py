@@ -98,8 +98,10 @@ class Workplace:
 
     def _put(self, folder: Path, which: str = "") -> Path:
         """Write the script into a folder: as it is, or with a statement."""
-        statement = {"": None, "saved": self.case.saving}.get(which, lambda: self.case.statement(which))
-        (folder / self.case.script).write_text(insert(self.source, *statement()) if statement else self.source)
+        source = self.source
+        if which:
+            source = insert(source, *(self.case.saving() if which == "saved" else self.case.statement(which)))
+        (folder / self.case.script).write_text(source)
         return folder
 
     def _plain(self, number: int) -> dict[str, Any]:

@@ -44,6 +44,8 @@ def _heading(kept: dict[str, Any]) -> str:
     ]
     if loads:
         parts[0] += f" Load average before the measurements: {statistics.median(loads):.1f} [{min(loads):.1f} to {max(loads):.1f}]."
+    if kept["scale"] == "tiny":
+        parts.append("Runs of seconds show that everything works, and nothing of what it costs.")
     if rounds < 3:
         parts.append(
             "With fewer than three rounds, differences of a per cent between two runs are the machine's; the stall is what the training "

@@ -121,6 +121,7 @@ def test_ablations_and_peers_stand_beside_ours() -> None:
 
 def test_a_report_of_one_measurement_can_be_made() -> None:
     text = report([entry("plain", 100.0, output=PRINTED)])
+    assert "Runs of seconds" not in text and "Rounds: 0" in text and "fewer than three rounds" in text
     assert row(text, "A statement in the inner loop")[1:8] == ["-"] * 7
     assert "met" not in text and "missed" not in text
 

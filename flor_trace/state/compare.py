@@ -231,7 +231,7 @@ class _Comparer:
         # How far a file has been written may depend on the clock, for a log of seconds grows by their digits.
         # Nor is who holds a lock: a thread may have it for a moment.
         written = kind in ("open file", "lock") and x[2][0] == y[2][0]
-        if not written and kind != "set" and marshal.dumps(x[2], 2) != marshal.dumps(y[2], 2) and x[2] != y[2]:
+        if not written and kind != "set" and x[2] != y[2] and marshal.dumps(x[2], 2) != marshal.dumps(y[2], 2):
             self._payloads(x, y, link)
         if a in self.recorded.buffers:
             self._bytes(a, b, link)
@@ -284,17 +284,19 @@ class _Comparer:
 
     def _views(self, x: Node, y: Node, link: Link) -> None:
         a, b = x[2], y[2]
-        for name, i in _VIEW_PARTS[x[0]]:
-            if a[i] != b[i]:
-                self._differ(link, name, short(a[i]), short(b[i]))
+        if a != b:
+            for name, i in _VIEW_PARTS[x[0]]:
+                if a[i] != b[i]:
+                    self._differ(link, name, short(a[i]), short(b[i]))
         home, other = x[3][0], y[3][0]
         if home is not None and other is not None:
             self._regions(home[0], other[0], link, a[1] if a[1] == b[1] else None)
         elif home is not other:
             self._differ(link, "memory", "none" if home is None else "some", "none" if other is None else "some")
-        names = children(x)
-        for i in range(1, len(x[3])):
-            self.todo.append((x[3][i], y[3][i], (link, names[i][0])))
+        if any(cell is not None for cell in (*x[3][1:], *y[3][1:])):
+            names = children(x)
+            for i in range(1, len(x[3])):
+                self.todo.append((x[3][i], y[3][i], (link, names[i][0])))
         self._attrs(x, y, link)
 
     def _regions(self, a: int, b: int, link: Link, dtype: Any) -> None:

@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -98,9 +99,9 @@ def measure(place: Workplace, task: Task, results: Results) -> None:
     try:
         found = place.measure(task.kind, task.round)
     except Failed as error:
-        found = {"failed": str(error)}
+        found = {"failed": anywhere(str(error), place.folder)}
     except Exception as error:  # a bench of hours does not end for one measurement; the report tells which failed
-        found = {"failed": f"{type(error).__name__}: {error}"}
+        found = {"failed": anywhere(f"{type(error).__name__}: {error}", place.folder)}
     results.note(**about, **found)
     shown = found.get("failed") or f"{found['seconds']:.1f} s {found.get('verdict', '')}"
     print(f"{task.workload:5} {task.kind:14} round {task.round}: {shown}", flush=True)
@@ -115,10 +116,19 @@ def commit() -> str:
     return done.stdout.strip()
 
 
+def anywhere(text: str, folder: Path) -> str:
+    """A text without the paths of this machine."""
+    return text.replace(str(folder), folder.name).replace(str(ROOT) + os.sep, "")
+
+
+def asked(words: list[str]) -> str:
+    """The command that was given, as one that could be given elsewhere."""
+    return shlex.join(["scripts/reproduce", *(re.sub(r"(^|=)/.*/", r"\1", word) for word in words)])
+
+
 def report(entries: list[dict[str, Any]], scale: str, folder: Path, write: bool) -> None:
     """Make the page, the raw figures and the plots in the folder, and in workloads/ if that is asked for."""
-    command = shlex.join(["scripts/reproduce", *(word for word in sys.argv[1:])])
-    kept = {"machine": machine(), "command": command, "scale": scale, "entries": entries}
+    kept = {"machine": machine(), "command": asked(sys.argv[1:]), "scale": scale, "entries": entries}
     for target in (folder, ROOT / "workloads") if write else (folder,):
         write_section(target / "RESULTS.md", SECTION, page(kept))
         (target / "reproduce.json").write_text(compact(kept))

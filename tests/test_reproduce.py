@@ -17,6 +17,7 @@ from reproduce_measured import Measured  # noqa: E402
 from reproduce_plots import draw  # noqa: E402
 from reproduce_report import page  # noqa: E402
 from reproduce_runs import ABLATIONS, REPLAYS, Task, digest, hindsight, tasks  # noqa: E402
+from reproducing import anywhere, asked  # noqa: E402
 from workload_cases import CASES, PAPER  # noqa: E402
 
 MACHINE = {"cpu": "X", "cores": 2, "memory": 8 << 30, "kernel": "6.9", "python": "3.11", "torch": "2.13", "date": "2026-01-02", "load": 0}
@@ -169,6 +170,13 @@ def test_processes_are_run_and_their_failures_told(tmp_path: Path) -> None:
     assert ran.status == -9
     with pytest.raises(SystemExit, match="exit status 3"):
         side_by_side([tmp_path / "a"], "-c", "raise SystemExit(3)")
+
+
+def test_reports_tell_no_paths_of_the_machine() -> None:
+    words = ["--rounds", "1", "--folder", "/home/ann/out dir", "--flordb=/home/ann/v/bin/python", "--only", "rte"]
+    assert asked(words) == "scripts/reproduce --rounds 1 --folder 'out dir' --flordb=python --only rte"
+    folder = Path("/home/ann/out/rte-cpu")
+    assert anywhere(f"no {folder}/run, nor {SCRIPTS}/bench", folder) == "no rte-cpu/run, nor scripts/bench"
 
 
 def test_digests_tell_lines_apart() -> None:

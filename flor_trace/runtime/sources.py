@@ -288,7 +288,7 @@ class Sources:
             self._recorded.extend((LIBRARY, data.hex()))
             return data
 
-        random._urandom = urandom  # type: ignore[attr-defined]
+        random._urandom = _InC(urandom).__getitem__  # type: ignore[attr-defined]
 
     def _drawn(self, size: int) -> bytes | None:
         """The recorded value that is next, if it is a library's of this size."""
@@ -311,6 +311,20 @@ class Sources:
             yield
         finally:
             self._inside -= 1
+
+
+class _InC(dict[int, bytes]):
+    """Gives what `draw` returns for a size; its `__getitem__` is a function in C, as `os.urandom` is.
+
+    Scripts list a module's functions (to read their documentation, for one), and one in Python would be one more.
+    """
+
+    def __init__(self, draw: Callable[[int], bytes]) -> None:
+        super().__init__()
+        self._draw = draw
+
+    def __missing__(self, size: int) -> bytes:
+        return self._draw(size)
 
 
 def _warning(f: Callable[..., Any], text: str) -> Callable[..., Any]:

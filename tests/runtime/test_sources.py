@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import functools
+import inspect
 import json
 import os
 import random
@@ -257,6 +258,13 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> Callable[[Sources], Sources]:
 
 def inside_libraries() -> list[Any]:
     return [np.random.default_rng().random(), secrets.token_hex(4), random.SystemRandom().random(), np.random.RandomState().rand()]
+
+
+def test_scripts_that_list_functions_see_none_of_ours(watched: Callable[[Sources], Sources]) -> None:
+    members = [name for name, member in sorted(vars(random).items()) if inspect.isfunction(member) or inspect.isclass(member)]
+    watched(Sources("record"))
+    assert [name for name, member in sorted(vars(random).items()) if inspect.isfunction(member) or inspect.isclass(member)] == members
+    assert inspect.isbuiltin(random._urandom) and len(random._urandom(5)) == 5  # type: ignore[attr-defined]
 
 
 def test_what_libraries_draw_is_served(watched: Callable[[Sources], Sources]) -> None:

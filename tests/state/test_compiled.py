@@ -145,7 +145,8 @@ def state() -> dict[str, Any]:
         "tensors": tensors(), "slotted": slotted, "itself": itself, "plain": plain, "listed": listed, "shy": Shy(),
         "odd keys": {("a", 1): 2, None: 3, 4.5: (), frozenset([1]): {}, 1 << 70: set()},
         "ordered": [OrderedDict(a=1), OrderedDict(), noted], "pairs": [(i, [i]) for i in range(1500)],
-        "late": [(i, i if i < 1400 else ()) for i in range(1500)], "long": list(range(3000)), "mixed": [[i] for i in range(1500)], "many": {str(i): i for i in range(2000)},
+        "late": [(i, i if i < 1400 else ()) for i in range(1500)], "long": list(range(3000)), "mixed": [[i] for i in range(1500)],
+        "many": {str(i): i for i in range(2000)},
         "ids": {id(optimizer): 1, id(itself): 2, 123456789012345678901234567890: 3}, "optimizer": optimizer, "array": np.eye(3)[1:],
     }  # fmt: skip
 

@@ -131,7 +131,9 @@ def _range(low: float, high: float) -> str:
 
 
 def _prologue(each: Measured, kind: str) -> str:
-    return _middle([entry["prologue"] for entry in each.of(kind)], "{:.1f} s")
+    found = [entry["prologue"] for entry in each.of(kind)]
+    # Replay tells none where its plan is a single unit, which one worker executes.
+    return "not divided" if found and not any(found) else _middle(found, "{:.1f} s")
 
 
 Columns = dict[str, Callable[[Measured], str]]

@@ -74,6 +74,11 @@ def test_replays_are_measured_against_the_ceiling() -> None:
     assert row(report(slow), "A statement in the outer loop")[5] == "15.0 (missed)"
 
 
+def test_a_replay_that_was_not_divided_is_told() -> None:
+    whole = [replayed("inner 2", 58.0, prologue=0.0) if e["kind"] == "inner 2" else e for e in entries()]
+    assert row(report(whole), "A statement in the inner loop")[4:8] == ["not divided", "55.0 s", "58.0 s", "1.055"]
+
+
 def test_what_was_missed_is_said() -> None:
     text = report(entries())
     assert "costs 1.30 % in the mean of 2 of the eight workloads (target: at most 0.5 %: **missed**" in text

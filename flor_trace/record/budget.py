@@ -147,6 +147,9 @@ class Budget:
         if depth == 1:
             if not _has_arrays() and self.elapsed() < EARLY_SECONDS:
                 return self._no(EARLY)  # see `base_is_due`
+            seconds = mean_seconds(activation.probe)
+            if seconds is not None and not is_worth_skipping(seconds, self.cost):
+                return self._no(SHORT)  # a helper's loop, called a thousand times, would use up what may be borrowed
             return self._may_borrow() or self._affords(1.0, last=0.0)
         assert parent is not None
         self._inside.met(activation.probe, parent)

@@ -9,7 +9,7 @@ import pytest
 from flor_trace.query.budget import budget_page
 from flor_trace.record import budget as budgets
 from flor_trace.record.budget import LATENCY_SECONDS, LATENCY_SHARE, MANY_ITERATIONS, SEVERAL_CALLS, Budget
-from flor_trace.record.decisions import CREDIT, INNER
+from flor_trace.record.decisions import CREDIT, INNER, SHORT
 from flor_trace.runtime.engine import Runtime
 from flor_trace.runtime.loops import Activation, LoopProbe
 
@@ -159,6 +159,22 @@ def test_loops_that_only_prepare_data_leave_enough_for_the_entry_of_the_long_one
     budget.pay(0.05, entry_of_outermost=True)
     epochs.started = clock.now
     assert budget.entry_is_due(steps, 2, epochs)
+
+
+def test_a_short_outermost_loop_that_runs_again_and_again_is_borrowed_for_once() -> None:
+    clock = Clock()
+    budget = Budget(0.01, None, lambda: clock.now)
+    budget.started = 0.0
+    helper, taken = activation("helper"), 0
+    for _ in range(1000):
+        if budget.entry_is_due(helper, 1, None):
+            taken += 1
+            budget.pay(0.02, entry_of_outermost=True)
+        helper.probe.calls += 1
+        helper.probe.seconds += 0.0005
+        clock.now += 0.0005
+    assert (taken, budget.why) == (1, SHORT)
+    assert budget.entry_is_due(activation("epochs"), 1, None)
 
 
 def test_a_short_loop_gets_what_the_long_one_leaves() -> None:

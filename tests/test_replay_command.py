@@ -14,6 +14,7 @@ import pytest
 
 from flor_trace.errors import EnvironmentMismatch
 from flor_trace.replay.command import check_environment
+from flor_trace.store.layout import FORMAT
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = """\
@@ -232,13 +233,17 @@ def test_the_mistakes_of_a_new_user(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("python", "versions", "said"),
-    [([3, 2, 0], {}, "recorded by Python 3.2"), (list(sys.version_info[:3]), {"numpy": "0.1"}, "recorded with numpy 0.1")],
+    ("written_by", "python", "versions", "said"),
+    [
+        (FORMAT, [3, 2, 0], {}, "recorded by Python 3.2"),
+        (FORMAT, list(sys.version_info[:3]), {"numpy": "0.1"}, "recorded with numpy 0.1"),
+        (FORMAT - 1, list(sys.version_info[:3]), {}, "by an earlier version of flor_trace, whose snapshots"),
+    ],
 )
-def test_another_python_or_library_version_is_refused(python: list[int], versions: dict[str, str], said: str) -> None:
+def test_what_another_version_recorded_is_refused(written_by: int, python: list[int], versions: dict[str, str], said: str) -> None:
     class Recorded:
         id = "x"
-        manifest = {"python": python, "cwd": os.getcwd(), "env": {}}
+        manifest = {"format": written_by, "python": python, "cwd": os.getcwd(), "env": {}}
 
         def events(self, kind: str) -> list[dict[str, object]]:
             return [{"versions": versions}] if kind == "versions" else []

@@ -38,7 +38,7 @@ from flor_trace.replay.table import describe_plan
 from flor_trace.replay.where import Condition
 from flor_trace.runtime import inputs
 from flor_trace.runtime.position import Boundary
-from flor_trace.store.layout import JOURNAL, REPLAYS
+from flor_trace.store.layout import FORMAT, JOURNAL, REPLAYS
 from flor_trace.store.locks import Using
 from flor_trace.store.reader import Run, find_run, open_run
 from flor_trace.store.replays import ReplayWriter
@@ -120,12 +120,17 @@ def _find(options: ReplayOptions) -> Run:
 
 
 def check_environment(run: Run) -> None:
-    """Refuse to replay with another interpreter or library than the recorded, or without the processes that it worked with.
+    """Refuse to replay with another interpreter, library or format of snapshots than the recorded, or without the processes that it worked with.
 
     Raises:
         EnvironmentMismatch: that is so.
         UsageError: the folder that the run worked in is gone.
     """
+    if run.manifest["format"] < FORMAT:
+        raise EnvironmentMismatch(
+            f"run {run.id} was recorded by an earlier version of flor_trace, whose snapshots this one cannot read: replay it with that version, "
+            "or record the script again (flor_trace logs shows what it has printed)"
+        )
     others = _fellow_processes(run.manifest["env"])
     if others:
         raise EnvironmentMismatch(

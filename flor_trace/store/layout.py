@@ -26,9 +26,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-FORMAT = 1
-"""The format of new runs."""
-COMPACTED_FORMAT = 2
+FORMAT = 3
+"""The format of new runs, and the oldest whose snapshots can be restored; what earlier ones printed can be shown."""
+COMPACTED_FORMAT = 4
 """The format of compacted runs, and the newest that can be read. It grows by one when readers of today would misread what is written;
 records of new kinds and new fields are no reason."""
 DEFAULT_STORE = ".flor"

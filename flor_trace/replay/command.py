@@ -120,7 +120,8 @@ def _find(options: ReplayOptions) -> Run:
 
 
 def check_environment(run: Run) -> None:
-    """Refuse to replay with another interpreter, library or format of snapshots than the recorded, or without the processes that it worked with.
+    """Refuse to replay with another interpreter, library or format of snapshots than the recorded, or without the processes that it
+    worked with.
 
     Raises:
         EnvironmentMismatch: that is so.
@@ -128,8 +129,8 @@ def check_environment(run: Run) -> None:
     """
     if run.manifest["format"] < FORMAT:
         raise EnvironmentMismatch(
-            f"run {run.id} was recorded by an earlier version of flor_trace, whose snapshots this one cannot read: replay it with that version, "
-            "or record the script again (flor_trace logs shows what it has printed)"
+            f"run {run.id} was recorded by an earlier version of flor_trace, whose snapshots this one cannot read: replay it with that "
+            "version, or record the script again (flor_trace logs shows what it has printed)"
         )
     others = _fellow_processes(run.manifest["env"])
     if others:

@@ -119,12 +119,11 @@ class Stager:
             self._watch.end(address)
             del self._known[address]
         slot = self._take_slot(changed)
+        if slot is not None:
+            return digests | self._stage(slot, changed)
         for address, region in changed.items():
-            if slot is None:
-                digests[address] = digest = region.digest()
-                self._note(address, _extent(region), digest)
-            else:
-                digests[address] = STAGED + str(self._stage(slot, address, region))
+            digests[address] = digest = region.digest()
+            self._note(address, _extent(region), digest)
         return digests
 
     def _is_unchanged(self, address: int, region: Region, digests: dict[int, str]) -> bool:
@@ -178,14 +177,22 @@ class Stager:
         self._slot = slot
         return slot
 
-    def _stage(self, slot: Slot, address: int, region: Region) -> int:
-        offset = slot.place(region.seen)
-        ctypes.memmove(slot.address + offset, region.address + region.start, region.seen)
-        number = self._writer.put_staged(slot, offset, region.seen)
-        self.numbers.append(number)
-        self.staged_bytes += region.seen
-        self._waiting[number] = (address, _extent(region))
-        return number
+    def _stage(self, slot: Slot, changed: Mapping[int, Region]) -> dict[int, str]:
+        """Copy all of it into the slot. The writer hears of it once: it would compete for the interpreter's lock with the copying, and a
+        message for each part costs more than hashing it."""
+        places = []
+        for region in changed.values():
+            offset = slot.place(region.seen)
+            ctypes.memmove(slot.address + offset, region.address + region.start, region.seen)
+            places.append((offset, region.seen))
+            self.staged_bytes += region.seen
+        first = self._writer.put_staged(slot, places)
+        staged = {}
+        for number, (address, region) in enumerate(changed.items(), start=first):
+            self.numbers.append(number)
+            self._waiting[number] = (address, _extent(region))
+            staged[address] = STAGED + str(number)
+        return staged
 
 
 def _may_be_watched(region: Region) -> bool:

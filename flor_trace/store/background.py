@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from flor_trace.store.process_sink import ProcessSink
     from flor_trace.store.standby import Standby
 
-    # See `sink`; besides, ("staged", number, slot, offset, size), ("release", slot) and ("populate", slot) name live slots.
+    # See `sink`; besides, ("staged", first, slot, places), ("release", slot) and ("populate", slot) name live slots.
     Item = tuple[Any, ...]
 
 # Events reach the file at most this long after they happened.

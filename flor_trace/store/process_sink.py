@@ -67,7 +67,7 @@ class ProcessSink:
             if slot.number not in self._slots:
                 self._slots.add(slot.number)
                 self._channel.send(("slot", slot.number, slot.size), slot.descriptor)
-            item = (what, item[1], slot.number, *item[3:])
+            item = (what, item[1], slot.number, item[3])
         elif what == "release":
             item = (what, item[1].number)
         elif what == "blob":

@@ -8,7 +8,8 @@ What is to be done comes as *items*, plain tuples that may also have crossed fro
     ("frame", bytes)                          append journal frames
     ("source", digest, bytes)                 keep a source file
     ("blob", digest, bytes)                   keep bytes whose digest is known
-    ("staged", number, slot, offset, size)    keep a staged buffer's bytes; from then on `number` stands for their digest
+    ("staged", first, slot, places)           keep the bytes of staged buffers, which lie at (offset, size) in a slot; from then on `first`
+                                              and the numbers after it stand for their digests
     ("template", number, bytes, holes)        keep bytes after the digests of earlier numbers have been put in, 16 bytes at each offset;
                                               `holes` holds (offset, number)
     ("commit", payload, digests, numbers, graph)
@@ -144,7 +145,8 @@ class RunSink:
         elif what == "blob":
             yield from self._blob(item[1], item[2])
         elif what == "staged":
-            yield from self._staged(item[1], item[2].view(*item[3:]))
+            for number, place in enumerate(item[3], start=item[1]):
+                yield from self._staged(number, item[2].view(*place))
         elif what == "template":
             yield from self._template(item[1], item[2], item[3])
         elif what == "commit":

@@ -101,13 +101,15 @@ class RunWriter(Background):
             return
         self._known.add(digest)
         view = memoryview(data).cast("B")
-        self._put(("blob", digest, view), len(view), urgent=True)
+        self._put(("blob", digest, view), len(view), urgent=False)
 
-    def put_staged(self, slot: Slot, offset: int, size: int) -> int:
-        """Store a part of a slot; returns the number that stands for its digest until that is known."""
-        self._numbers += 1
-        self._put(("staged", self._numbers, slot, offset, size), 0, urgent=False)
-        return self._numbers
+    def put_staged(self, slot: Slot, places: list[tuple[int, int]]) -> int:
+        """Store parts of a slot, given as (offset, size); returns the number that stands for the first one's digest until that is
+        known. The others' follow."""
+        first = self._numbers + 1
+        self._numbers += len(places)
+        self._put(("staged", first, slot, places), 0, urgent=False)
+        return first
 
     def put_template(self, data: bytes, holes: list[tuple[int, int]]) -> int:
         """Store bytes into which digests of earlier numbers are to be put, as (offset, number); returns a number too."""
@@ -117,7 +119,7 @@ class RunWriter(Background):
 
     def release(self, slot: Slot) -> None:
         """Everything that was staged in a slot has been put; it is free once that is stored."""
-        self._put(("release", slot), 0, urgent=True)
+        self._put(("release", slot), 0, urgent=False)
 
     def populate(self, slot: Slot) -> None:
         """Make a slot's pages exist in the background, and free it."""

@@ -116,7 +116,7 @@ class Service:
         if what == "forget":
             self._slots.pop(item[1], None)
         if what == "staged":
-            item = (what, item[1], self._slots[item[2]], *item[3:])
+            item = (what, item[1], self._slots[item[2]], item[3])
         for _ in self._sink.perform(item):
             pass
         if what == "stop":

@@ -33,7 +33,7 @@ def snapshot(number, content):
         time.sleep(0.001)
     offset = slot.place(len(content))
     ctypes.memmove(slot.address + offset, content, len(content))
-    staged = run.put_staged(slot, offset, len(content))
+    staged = run.put_staged(slot, [(offset, len(content))])
     graph = run.put_template(b"graph" + bytes(16), [(5, staged)])
     run.event("output", text=str(number))
     run.commit_snapshot({"id": number}, [], [staged], graph)
@@ -160,7 +160,7 @@ with run._lock:  # the main thread asks for nothing meanwhile
     for number in (1, 2):
         slot = run.slots.take(3_000_000)
         ctypes.memmove(slot.address, content(number), 3_000_000)
-        staged = run.put_staged(slot, 0, 3_000_000)
+        staged = run.put_staged(slot, [(0, 3_000_000)])
         graph = run.put_template(b"graph" + bytes(16), [(5, staged)])
         run.event("output", text=str(number))
         run.commit_snapshot({"id": number}, [], [staged], graph)

@@ -333,3 +333,60 @@ def test_replay_of_a_killed_run_ends_where_that_ended(tmp_path: Path, stages: in
     assert done.returncode == 0, done.stderr
     assert "was killed or is still running" in done.stderr and "replay exact" in done.stderr
     assert found == truth[: len(found)] and len(found) == least
+
+
+CLASSES = """\
+class Net:
+    def __init__(self):
+        self.w = 1.0
+
+    def step(self, epoch):
+        for i in range(4):
+            self.w *= 1.1 + epoch * 0.01
+        return self.w
+    #methods
+
+def main():
+    class Meter:
+        total = 0.0
+        def add(self, x):
+            self.total += x
+        #inner
+    net, meter = Net(), Meter()
+    for epoch in range(5):
+        loss = net.step(epoch)
+        meter.add(loss)
+        #print
+        print(epoch, loss)
+
+main()
+"""
+METHODS = """
+    def norm(self):
+        return abs(self.w)
+    @property
+    def half(self):
+        return self.w / 2
+    @staticmethod
+    def twice(x):
+        return 2 * x
+    @classmethod
+    def name(cls):
+        return cls.__name__
+    unit = "cm"
+    def __format__(self, spec):
+        return f"net {self.w}"
+"""
+PRINT = "print(net.norm(), net.half, net.twice(2), net.name(), net.unit, f'{net}', meter.mean())"
+
+
+def test_methods_that_only_log_statements_use_may_be_added(tmp_path: Path) -> None:
+    folder = Folder(tmp_path, CLASSES)
+    assert folder.run("-m", "flor_trace", "record", "--every", "1", "train.py").returncode == 0
+    today = CLASSES.replace("    #methods\n", METHODS).replace("        #inner\n", "        def mean(self): return self.total / 5\n")
+    folder.script.write_text(today.replace("#print", PRINT))
+    truth = folder.run("train.py").stdout.splitlines()
+    for workers in ("1", "2"):
+        done = folder.replay("--workers", workers)
+        assert done.returncode == 0 and "replay exact" in done.stderr, done.stderr
+        assert done.stdout.splitlines() == truth[::2]

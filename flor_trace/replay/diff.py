@@ -16,7 +16,7 @@ from flor_trace.replay.annotations import may_be_read
 from flor_trace.replay.carry import CALLER, Flow
 from flor_trace.replay.loopnames import source_names
 from flor_trace.replay.match import Change, Matcher, RemovedLog
-from flor_trace.replay.names import bound_by
+from flor_trace.replay.names import Scope, bound_by
 from flor_trace.replay.source import SourceText, deep_recursion
 from flor_trace.replay.statements import blocks, descendants, escape, knowledge
 
@@ -55,6 +55,8 @@ class HindsightStatement:
     """Names and attributes of the recorded program that it binds anew."""
     carried: dict[str, set[str]] = field(default_factory=dict)
     """For each recorded loop (or `carry.CALLER`) the names whose values may come from an earlier iteration of it."""
+    class_name: str = ""
+    """Recorded qualified name of the class whose attributes it binds; empty outside the bodies of classes."""
     shared_calls: tuple[str, ...] = ()
     """Calls with possible effects that the recorded log statement made too: what they draw belongs to the recorded
     run, so random number generators must not be restored around an edited statement that has some."""
@@ -327,16 +329,27 @@ def _function_name(matcher: Matcher, function: ast.AST | None, module: str) -> s
     return matcher.functions.get(function, f"{module}:{name}")
 
 
+def _class_name(scope: Scope | None, function: str) -> str:
+    """The qualified name of the class that a scope is, within a function of that qualified name; empty where it is none."""
+    names = []
+    while scope is not None and isinstance(scope.node, ast.ClassDef):
+        names.append(scope.node.name)
+        scope = scope.parent
+    local = [f"{function}.<locals>"] if scope is not None and scope.parent is not None else []
+    return ".".join([*local, *reversed(names)]) if names else ""
+
+
 def _statement(flow: Flow, matcher: Matcher, node: ast.stmt, index: int, module: str) -> HindsightStatement:
     place = flow.places[index]
     recorded = matcher.hindsight[node]
     function = _function_name(matcher, place.function, module)
+    qualname = function.partition(":")[2]
     lines = None if recorded is None else (recorded.lineno, recorded.end_lineno or recorded.lineno)
     return HindsightStatement(
         index=index,
         lineno=node.lineno,
         end_lineno=node.end_lineno or node.lineno,
-        qualname=function.partition(":")[2],
+        qualname=qualname,
         text=matcher.present.of(node),
         kind="inserted" if recorded is None else "edited",
         function=function,
@@ -346,5 +359,6 @@ def _statement(flow: Flow, matcher: Matcher, node: ast.stmt, index: int, module:
         recorded_lines=lines,
         rebinds=flow.rebinds(index),
         carried=flow.carried(index),
+        class_name=_class_name(place.scope, qualname),
         shared_calls=matcher.shared_calls(node),
     )

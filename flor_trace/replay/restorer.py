@@ -66,7 +66,7 @@ class Restorer:
         read_into: the same, to where it is wanted.
         sources: the recorded clock and entropy values.
         install_files: makes the replay's view of files that of a snapshot.
-        hindsight_names: by module and by (module, qualified function): the names that only hindsight statements bind.
+        hindsight_names: by (module, qualified function or class): the names that only hindsight statements bind.
         edited: the modules whose log statements differ from the recorded.
         attributes: what only hindsight statements give to objects (see `state.scope.Ignore`).
     """
@@ -91,6 +91,7 @@ class Restorer:
         self._names = hindsight_names
         self._edited = edited
         self._attributes = attributes
+        self._in_classes = Ignore(classes=hindsight_names)
         self.passed_over: frozenset[str] = frozenset()
         self._scope = Scope(runtime.user_modules.__contains__)
         self._tokens = TokenTable()
@@ -132,7 +133,7 @@ class Restorer:
         self.sources.suspend()
         try:
             roots, frames = collect_roots(self.runtime, frame)
-            live = walk(roots, self._scope, self._tokens, known)
+            live = walk(roots, self._scope, self._tokens, known, ignore=self._in_classes)
             recorded = self._graph(ref)
             comparison = compare(recorded, live, self._ignore(frames), self._read_blob)
         finally:
@@ -218,7 +219,7 @@ class Restorer:
 
     def _look(self, frame: FrameType) -> Present:
         roots, frames = collect_roots(self.runtime, frame)
-        return Present(roots, frames, walk(roots, self._scope, self._tokens))
+        return Present(roots, frames, walk(roots, self._scope, self._tokens, ignore=self._in_classes))
 
     def _graph(self, ref: SnapshotRef) -> Graph:
         """The recorded graph, read once for a restore and the comparison behind it."""
@@ -244,7 +245,8 @@ class Restorer:
 
     def _ignore(self, frames: list[LiveFrame]) -> Ignore:
         modules = {module: names for (module, function), names in self._names.items() if function == "<module>"}
-        return Ignore(modules, {live.name: self._frame_names(live) for live in frames}, self._edited, self._attributes, self.passed_over)
+        own = {live.name: self._frame_names(live) for live in frames}
+        return Ignore(modules, own, self._edited, self._attributes, self.passed_over, self._names)
 
     def _frame_names(self, live: LiveFrame) -> set[str]:
         module = live.frame.f_globals.get("__name__", "")

@@ -238,11 +238,11 @@ class Worker:
 
 
 def hindsight_names(diff: RunDiff) -> dict[tuple[str, str], set[str]]:
-    """By module and qualified function: the names that only hindsight statements bind."""
+    """By module and qualified function or class: the names that only hindsight statements bind."""
     found: dict[tuple[str, str], set[str]] = {}
     for module, statement in diff.hindsight:
         own = {name for name in statement.binds - statement.rebinds if "." not in name}
-        found.setdefault((module, statement.qualname), set()).update(own)
+        found.setdefault((module, statement.class_name or statement.qualname), set()).update(own)
     return found
 
 

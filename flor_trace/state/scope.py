@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import CodeType, FrameType
 from typing import Any
@@ -63,6 +63,8 @@ class Ignore:
     attributes: frozenset[str] = frozenset()
     # Library state that is not compared: what watching a program with a witness changes by what it imports.
     library: frozenset[str] = frozenset()
+    # Methods and attributes of classes, by module and qualified name of the class. A walk that is told of them does not see them.
+    classes: Mapping[tuple[str, str], set[str]] = field(default_factory=dict)
 
     def names(self, section: str, root: str) -> set[str]:
         """The names to pass over in one root."""

@@ -14,6 +14,7 @@ from . import Emit, Handler, Kind, Registry
 
 if TYPE_CHECKING:
     from ..restore import Restorer
+    from ..scope import Ignore
     from ..walk import Walker
 
 # Driven by the clock, not by the program: neither compared nor restored.
@@ -128,8 +129,9 @@ _FIXED = frozenset(
 )  # fmt: skip
 
 
-def _parts(cls: type, user: bool) -> tuple[list[Any], list[str], list[Any]]:
+def _parts(cls: type, user: bool, ignore: Ignore | None) -> tuple[list[Any], list[str], list[Any]]:
     """What hangs on a class for good (bases, methods), and the attributes that the program may set."""
+    passed = ignore.classes.get((module_of(cls), qualname_of(cls)), set()) if ignore is not None else set()
     names: list[str] = []
     values: list[Any] = []
     fixed: list[Any] = [*type.__dict__["__bases__"].__get__(cls)]
@@ -139,7 +141,7 @@ def _parts(cls: type, user: bool) -> tuple[list[Any], list[str], list[Any]]:
     fixed.extend(members.values())  # these may have attributes of their own
     for name, value in list(class_dict(cls).items()):
         kind = type(value)
-        if id(kind) in _FIXED or name == "_abc_impl" or name in members or (members and name[0] == name[-1] == "_" != name[1:2]):
+        if name in passed or id(kind) in _FIXED or name == "_abc_impl" or name in members or (members and name[0] == name[-1] == "_" != name[1:2]):
             continue
         if kind is staticmethod or kind is classmethod:
             fixed.append(value.__func__)
@@ -155,7 +157,7 @@ def _parts(cls: type, user: bool) -> tuple[list[Any], list[str], list[Any]]:
 
 
 def _emit_class(w: Walker, cls: type, token: int) -> Node:
-    fixed, names, values = _parts(cls, w.is_user(module_of(cls)))
+    fixed, names, values = _parts(cls, w.is_user(module_of(cls)), w.ignore)
     cells = tuple([w.cell(value) for value in values])
     meta = w.type_cell(type(cls)) if type(cls) is not type else None
     payload: tuple[Any, ...] = (module_of(cls), qualname_of(cls))
@@ -179,7 +181,7 @@ class ClassKind(Kind):
             raise NotRestorable(r.path(token), f"the class {node[2][0]}.{node[2][1]} does not exist yet")
         # the class was there all the time, only not reachable: so were its methods
         assert node[4] is not None
-        fixed, names, values = _parts(known, r.scope.user_modules(module_of(known)))
+        fixed, names, values = _parts(known, r.scope.user_modules(module_of(known)), r.ignore)
         here = dict(zip(names, values, strict=True))
         pairs = list(zip(node[3], fixed, strict=False)) if len(node[3]) == len(fixed) else []
         pairs.extend((cell, here.get(name)) for name, cell in zip(node[4][1], node[4][2], strict=True))

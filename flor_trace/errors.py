@@ -12,9 +12,13 @@ FlorTraceError
     AutogradAcrossBoundary  a restored tensor's autograd graph, which no snapshot holds, was needed
   HalfRestored          a restore failed after it had begun to change things; the process is of no further use
   ReplayFailed          a worker failed: exit status 1
+    ReplayInterrupted   the user has ended it: exit status 130
 """
 
 from __future__ import annotations
+
+INTERRUPTED = 130
+"""The exit status of a program that Ctrl-C has ended, as a shell tells it."""
 
 
 class FlorTraceError(Exception):
@@ -79,3 +83,9 @@ class HalfRestored(FlorTraceError):
 
 class ReplayFailed(FlorTraceError):
     """A replay worker failed."""
+
+
+class ReplayInterrupted(ReplayFailed):
+    """Ctrl-C, or a signal to the same effect, has ended the replay."""
+
+    exit_status = INTERRUPTED

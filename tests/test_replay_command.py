@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -390,3 +391,21 @@ def test_methods_that_only_log_statements_use_may_be_added(tmp_path: Path) -> No
         done = folder.replay("--workers", workers)
         assert done.returncode == 0 and "replay exact" in done.stderr, done.stderr
         assert done.stdout.splitlines() == truth[::2]
+
+
+def test_a_statement_that_is_wrong_is_named_with_its_file(folder: Folder) -> None:
+    folder.edit('        print("epoch"', '        print("@@", (epoch)\n        print("epoch"')
+    done = folder.replay()
+    assert done.returncode == 2 and re.search(r"not valid Python: .*train\.py, line \d+", done.stderr), done.stderr
+    folder.edit('        print("@@", (epoch)\n', '        print("@@", no_such_name)\n')
+    done = folder.replay("--workers", "1")
+    assert done.returncode == 1 and "NameError: name 'no_such_name'" in done.stderr
+    assert "replay incomplete" in done.stderr and "diverged" not in done.stderr
+
+
+def test_an_accepted_edit_is_the_cause_of_the_divergence(folder: Folder) -> None:
+    line = next(line for line in folder.script.read_text().splitlines() if "random.random()" in line)
+    folder.edit(line, line.replace("random.random()", "2 * random.random()"))
+    done = folder.replay("--workers", "1", "--accept-changes")
+    assert done.returncode == 3, done.stderr
+    assert re.search(r"cause: the edits that --accept-changes has let pass: .*train\.py:\d+", done.stderr), done.stderr

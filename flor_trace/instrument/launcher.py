@@ -14,7 +14,7 @@ import sys
 from importlib.machinery import BuiltinImporter, SourceFileLoader
 from types import ModuleType, TracebackType
 
-from flor_trace.errors import UsageError
+from flor_trace.errors import INTERRUPTED, UsageError
 
 from .cache import CodeCache
 from .children import guard_forks
@@ -104,10 +104,10 @@ class Launcher:
         if error is None:
             _forget_file(main)
             return 0
-        self.status = 1
+        interrupted = isinstance(error, KeyboardInterrupt)
+        self.status = INTERRUPTED if interrupted else 1
         _print_uncaught(error)
         _forget_file(main)
-        interrupted = isinstance(error, KeyboardInterrupt)
         del error
         if interrupted:
             # only an interpreter that saw KeyboardInterrupt itself ends by SIGINT, as a shell expects

@@ -28,9 +28,7 @@ def list_runs(store: str, *, as_json: bool = False) -> int:
         return 0
     rows = [("id", "name", "script", "status", "when", "took", "snapshots", "size")]
     for info in summaries:
-        status = info["status"]
-        if info["exit_status"] not in (None, 0, "ok"):
-            status += f" ({info['exit_status']})"
+        status = text.ending(info["status"], info["exit_status"])
         if info["damaged"]:
             status += ", damaged"
         script = os.path.basename(info["script"] or "-")

@@ -46,7 +46,7 @@ def details(run: Run) -> dict[str, Any]:
 
 def page(info: dict[str, Any]) -> str:
     """The same for people."""
-    status = info["status"] if info["exit_status"] in (None, 0, "ok") else f"{info['status']} (exit status {info['exit_status']})"
+    status = text.ending(info["status"], info["exit_status"])
     if info["stopped"]:
         status += f": {info['stopped']}"
     rows = [

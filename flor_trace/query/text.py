@@ -8,6 +8,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from flor_trace.errors import INTERRUPTED
+
 
 def columns(rows: Sequence[Sequence[str]], *, right: frozenset[int] = frozenset()) -> str:
     """Rows as aligned columns; the numbers in `right` name those that end at the same place."""
@@ -47,6 +49,13 @@ def size(count: int | None) -> str:
         if value < 1023.95:
             return f"{value:.1f} {unit}"
     return f"{value / 1024:.1f} TiB"
+
+
+def ending(status: str, exit_status: int | str | None) -> str:
+    """How a run ended, such as "finished", "finished (exit status 3)" or "interrupted"."""
+    if exit_status == INTERRUPTED:
+        return "interrupted"
+    return status if exit_status in (None, 0, "ok") else f"{status} (exit status {exit_status})"
 
 
 def moment(seconds: float | None) -> str:

@@ -36,14 +36,16 @@ _OF_LARGE_STATE = ("numpy", "torch")
 
 
 def record(
-    kind: str, name: str, args: list[str], options: RecordOptions, to_user: Callable[[str], str] | None = None
-) -> int:
+    kind: str, name: str, args: list[str], options: RecordOptions, to_user: Callable[[str], str] | None = None,
+    guard: Callable[[Importer], None] | None = None,
+) -> int:  # fmt: skip
     """Run a script as `python` would, and record it.
 
     Args:
         kind, name, args: what to run (see `Target`).
         options: how to record.
         to_user: the script's name for a file's path, where its writes are redirected.
+        guard: prepares the importer for redirecting what libraries write.
 
     Returns:
         0; the script's other statuses are raised, as the interpreter expects them.
@@ -78,6 +80,8 @@ def record(
         importer.on_import(library, lambda library=library: _note_initial(writer, library))  # type: ignore[misc]
     for library in NATIVE_LIBRARIES:
         importer.on_import(library, lambda library=library: files.imported(library))  # type: ignore[misc]
+    if guard is not None:
+        guard(importer)
     for library in _OF_LARGE_STATE:
         importer.before_import(library, writer.stand_by)
     os.register_at_fork(after_in_child=session.forked)

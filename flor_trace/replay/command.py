@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from flor_trace.config import ReplayOptions
-from flor_trace.errors import EnvironmentMismatch, ReplayFailed, RunNotFound, SourceChanged, UsageError
+from flor_trace.errors import EnvironmentMismatch, ReplayFailed, ReplayInterrupted, RunNotFound, SourceChanged, UsageError
 from flor_trace.replay import cores
 from flor_trace.replay.causes import Divergence, find_causes
 from flor_trace.replay.coordinator import Coordinator, Outcome
@@ -350,7 +350,7 @@ def _execute(
         merger.rest(outcome)
     except KeyboardInterrupt:
         merger.rest(coordinator.outcome)
-        raise ReplayFailed(_interrupted(folder, len(coordinator.outcome.stretches), len(plan.units))) from None
+        raise ReplayInterrupted(_interrupted(folder, len(coordinator.outcome.stretches), len(plan.units))) from None
     else:
         report = Report.of(outcome, merger.verdict, diff)
         whole = options.iterations is None and options.where is None
@@ -358,7 +358,9 @@ def _execute(
     finally:
         ledger.close()
         keeper.close()
-    if report.verdict == "diverged" and not report.failures:
+    if report.verdict == "diverged" and diff.changes:
+        report.causes = [f"the edits that --accept-changes has let pass: {', '.join(diff.changed_lines)}"]
+    elif report.verdict == "diverged" and not report.failures:
         report.causes = find_causes(Divergence(run, history, plan, report, report.unit or 0, changed), _say)
     (folder / "report.json").write_text(json.dumps(report.as_json()))
     if outcome.failures:
@@ -433,13 +435,19 @@ def _interrupted(folder: Path, done: int, units: int) -> str:
         shutil.rmtree(folder)
         return "interrupted before anything was finished"
     keep_for_resume(folder)
-    return f"interrupted; {done} of {units} units are finished, shown above and kept in {folder}: `replay --resume` goes on from there"
+    return (
+        f"interrupted; {done} of {units} units are finished and kept in {folder} (those that come first are shown above): "
+        "`replay --resume` goes on from there"
+    )
 
 
 def _fail_if_failed(outcome: Outcome, folder: Path) -> None:
     if outcome.failures:
-        kept = f"\nWhat was finished is kept in {folder}: `replay --resume` executes the rest" if outcome.stretches else ""
-        raise ReplayFailed("; ".join(dict.fromkeys(outcome.failures)) + kept)
+        kept = (
+            f"\nWhat was finished is kept in {folder}: `replay --resume` executes the rest if the script stays as it is; "
+            "once you have mended a statement, replay without it"
+        )
+        raise ReplayFailed("; ".join(dict.fromkeys(outcome.failures)) + (kept if outcome.stretches else ""))
 
 
 def _say(text: str) -> None:

@@ -7,6 +7,7 @@ alone becomes a `Change`, which replay refuses unless the user accepts it.
 from __future__ import annotations
 
 import ast
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -92,7 +93,7 @@ class SourceDiff:
 
 def diff(
     recorded: bytes, present: bytes, module: str, *, own_functions: frozenset[str] = frozenset(),
-    own_modules: frozenset[str] = frozenset(), annotations_read: bool = False,
+    own_modules: frozenset[str] = frozenset(), annotations_read: bool = False, filename: str = "<unknown>",
 ) -> SourceDiff:  # fmt: skip
     """Compare a module's recorded source with today's.
 
@@ -104,6 +105,7 @@ def diff(
             a logger's.
         own_modules: names of the program's modules; imports of them do not change places.
         annotations_read: whether another recorded module may read type annotations, so that they are part of the meaning.
+        filename: what errors call today's source.
 
     Raises:
         SourceChanged: today's source is not valid Python.
@@ -111,7 +113,7 @@ def diff(
     with deep_recursion():
         if recorded == present:
             return _unchanged(recorded, module)
-        return _diff(recorded, present, module, own_functions, own_modules, annotations_read)
+        return _diff(recorded, present, module, own_functions, own_modules, annotations_read, filename)
 
 
 def _unchanged(source: bytes, module: str) -> SourceDiff:
@@ -130,10 +132,11 @@ def _unchanged(source: bytes, module: str) -> SourceDiff:
 
 
 def _diff(
-    recorded: bytes, present: bytes, module: str, own_functions: frozenset[str], own_modules: frozenset[str], annotations_read: bool
-) -> SourceDiff:
+    recorded: bytes, present: bytes, module: str, own_functions: frozenset[str], own_modules: frozenset[str], annotations_read: bool,
+    filename: str,
+) -> SourceDiff:  # fmt: skip
     old_tree, names_tree = _parse(recorded, module, "recorded"), _parse(recorded, module, "recorded")
-    new_tree = _parse(present, module, "present")
+    new_tree = _parse(present, module, "present", filename)
     names = source_names(names_tree, module)
     old_text, new_text = SourceText(recorded), SourceText(present)
     known = knowledge(old_tree, own_functions)
@@ -217,6 +220,11 @@ class RunDiff:
         """Everything that is refused unless accepted, with its module."""
         return [(name, change) for name, each in self.modules.items() for change in each.changes]
 
+    @property
+    def changed_lines(self) -> list[str]:
+        """Where today's sources have been changed by more than log statements, as `path:line`."""
+        return [f"{self.paths[name]}:{change.present_lineno or change.recorded_lineno}" for name, change in self.changes]
+
     def render_changes(self) -> str:
         """All changes as text for the user."""
         texts = [render_changes(each.changes, self.paths[name]) for name, each in self.modules.items() if each.changes]
@@ -244,8 +252,9 @@ def diff_run(recorded: Mapping[str, tuple[str, bytes]], present: Callable[[str],
         if today is None:
             raise UsageError(f"script moved: {path} was recorded but is not there now")
         modules[name] = diff(
-            source, today, name, own_functions=everywhere, own_modules=roots, annotations_read=annotations_read
-        )
+            source, today, name, own_functions=everywhere, own_modules=roots, annotations_read=annotations_read,
+            filename=os.path.basename(path),
+        )  # fmt: skip
     return RunDiff(modules, {name: path for name, (path, _) in recorded.items()})
 
 
@@ -257,9 +266,9 @@ def _own_functions(recorded: Mapping[str, tuple[str, bytes]]) -> frozenset[str]:
     return found
 
 
-def _parse(source: bytes, module: str, which: str) -> ast.Module:
+def _parse(source: bytes, module: str, which: str, filename: str = "<unknown>") -> ast.Module:
     try:
-        return ast.parse(source)
+        return ast.parse(source, filename)
     except (SyntaxError, ValueError, RecursionError) as error:
         raise SourceChanged(f"the {which} source of {module} is not valid Python: {error}") from error
 

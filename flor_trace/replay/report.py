@@ -92,7 +92,9 @@ def describe_report(report: Report) -> str:
         checked += f", {report.passed} snapshots passed without a check to save time"
     lines = [*report.notes]
     if report.failures:
-        lines.append(f"replay incomplete; what was replayed is {report.verdict} ({checked})")
+        diverged = report.verdict == DIVERGED
+        what = "it differs from the record where it failed, or before" if diverged else f"what was replayed is {report.verdict}"
+        lines.append(f"replay incomplete; {what} ({checked})")
     elif report.verdict == EXACT:
         lines.append(f"replay exact ({checked})")
     elif report.verdict == TOLERANCE:

@@ -34,16 +34,15 @@ from flor_trace.replay.where import Condition, Filter
 from flor_trace.runtime import guard, initial, landlock, machine
 from flor_trace.runtime.engine import Runtime
 from flor_trace.runtime.files import FileState
+from flor_trace.runtime.guarded_imports import guard_imports
 from flor_trace.runtime.headroom import RoomyDriver, with_room
 from flor_trace.runtime.hindsight import HindsightProbe
-from flor_trace.runtime.native import LIBRARIES as NATIVE_LIBRARIES
-from flor_trace.runtime.offline import COMPILERS, lend_temporaries, offline_environment, redirect_native_temporaries
+from flor_trace.runtime.offline import offline_environment, redirect_native_temporaries
 from flor_trace.runtime.output import Streams, serve_terminal_size
 from flor_trace.runtime.overlay import Overlay
 from flor_trace.runtime.position import Boundary
 from flor_trace.runtime.probes import ProbeFactory
 from flor_trace.runtime.sources import DAMAGED, Sources, paired
-from flor_trace.runtime.trackers import TRACKERS, keep_offline
 from flor_trace.state import rng
 from flor_trace.store.reader import Run
 
@@ -127,12 +126,7 @@ class Worker:
             importer.on_import(library, lambda args=(library, value): initial.apply_initial_rng(*args))  # type: ignore[misc]
         importer.on_import("torch", self._machine.torch_imported)
         importer.on_import("numpy", self._machine.numpy_imported)
-        for library in (*NATIVE_LIBRARIES, "sqlite3"):
-            importer.on_import(library, lambda library=library: guard.imported(library))  # type: ignore[misc]
-        for library in TRACKERS:
-            importer.on_import(library, lambda library=library: keep_offline(library, Path(self._overlay.scratch)))  # type: ignore[misc]
-        for compiler in COMPILERS:
-            importer.on_import(compiler, lambda compiler=compiler: lend_temporaries(compiler, Path(self._overlay.scratch)))  # type: ignore[misc]
+        guard_imports(importer.on_import, Path(self._overlay.scratch))
         Streams().replay(with_room(self._runtime, self._session.wrote), manifest["tty"])
         serve_terminal_size(manifest["terminal"])
         guard.install(self._overlay)

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 CHECKPOINTS = """\
 import random, sys, time
@@ -75,3 +77,11 @@ def test_a_script_without_a_loop_or_with_an_error_is_said_to_be_unknown(tmp_path
     done = doctor(tmp_path, "print(1)\nraise ValueError('no data')\n", "--run", "--seconds", "1", "train.py")
     assert done.returncode == 3
     assert "whether it replays exactly is not known" in done.stdout and "ValueError: no data" in done.stdout
+
+
+def test_what_libraries_write_by_themselves_goes_to_the_scratch_folder(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    script = "import os, torch\nos.makedirs('out')\nfor epoch in range(3):\n    torch.save(epoch, 'out/best.pt')\n    print(epoch)\n"
+    done = doctor(tmp_path, script, "--run", "train.py")
+    assert done.returncode == 0 and "the recorded part replays exact" in done.stdout, done.stdout + done.stderr
+    assert not (tmp_path / "out").exists()

@@ -63,7 +63,7 @@ def test_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert head.split() == ["id", "name", "script", "status", "when", "took", "snapshots", "size"]
     assert [row.split()[0] for row in rows] == [first, second, third]
     assert rows[0].split()[1:4] == ["base", "train.py", "finished"]
-    assert "other.py  finished (1)" in rows[1]
+    assert "other.py  finished (exit status 1)" in rows[1]
     assert "running" in rows[2]
     _, listed = json_of(capsys, "runs", "--store", str(tmp_path))
     assert [(info["id"], info["exit_status"], info["snapshots"]) for info in listed] == [(first, 0, 3), (second, 1, 3), (third, None, 3)]

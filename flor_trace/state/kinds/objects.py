@@ -141,7 +141,9 @@ def _parts(cls: type, user: bool, ignore: Ignore | None) -> tuple[list[Any], lis
     fixed.extend(members.values())  # these may have attributes of their own
     for name, value in list(class_dict(cls).items()):
         kind = type(value)
-        if name in passed or id(kind) in _FIXED or name == "_abc_impl" or name in members or (members and name[0] == name[-1] == "_" != name[1:2]):
+        if name in passed:
+            continue
+        if id(kind) in _FIXED or name == "_abc_impl" or name in members or (members and name[0] == name[-1] == "_" != name[1:2]):
             continue
         if kind is staticmethod or kind is classmethod:
             fixed.append(value.__func__)

@@ -409,3 +409,12 @@ def test_an_accepted_edit_is_the_cause_of_the_divergence(folder: Folder) -> None
     done = folder.replay("--workers", "1", "--accept-changes")
     assert done.returncode == 3, done.stderr
     assert re.search(r"cause: the edits that --accept-changes has let pass: .*train\.py:\d+", done.stderr), done.stderr
+
+
+def test_the_log_leaves_out_what_a_diverged_replay_added(folder: Folder) -> None:
+    folder.edit('        print("epoch"', '        print("@@", history.append(0))\n        print("epoch"')
+    assert folder.replay("--workers", "1").returncode == 3
+    log = folder.flor("logs")
+    assert log.returncode == 0 and "@@" not in log.stdout and "epoch 5" in log.stdout
+    assert "without what replay 1 added, which diverged (--replay 1 shows it)" in log.stderr
+    assert "@@ None" in folder.flor("logs", "--replay", "1").stdout

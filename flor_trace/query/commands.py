@@ -13,7 +13,8 @@ from flor_trace.query.budget import budget_page, decisions
 from flor_trace.query.details import details, page
 from flor_trace.store import catalog
 from flor_trace.store.locks import Using
-from flor_trace.store.reader import open_run
+from flor_trace.store.reader import Run, open_run
+from flor_trace.store.replays import StoredReplay
 from flor_trace.store.retention import Rules
 
 
@@ -63,12 +64,23 @@ def logs(store: str, reference: str, *, replay: str = "all", as_json: bool = Fal
     """`logs`: what the script printed, both streams in their order, with what replays have added in its places; with JSON one
     record per line. `replay` is an id, "all" or "none"."""
     run = open_run(store, reference)
-    for record in merged.merged_log(run, merged.chosen_replays(run, replay)):
+    for record in merged.merged_log(run, _replays(run, replay)):
         if as_json:
             print(json.dumps(record))
         else:
             text.write(record["text"])
     return 0
+
+
+def _replays(run: Run, choice: str) -> list[StoredReplay]:
+    """The replays whose lines are wanted; of all those that diverged are left out, which is said."""
+    chosen = merged.chosen_replays(run, choice)
+    diverged = [replay.id for replay in chosen if replay.diverged]
+    if choice != "all" or not diverged:
+        return chosen
+    which = f"replay {diverged[0]}" if len(diverged) == 1 else f"replays {', '.join(diverged)}"
+    print(f"flor_trace: without what {which} added, which diverged (--replay {diverged[-1]} shows it)", file=sys.stderr)
+    return [replay for replay in chosen if not replay.diverged]
 
 
 def plot(store: str, reference: str, names: list[str], *, replay: str = "all", to: str | None = None, as_json: bool = False) -> int:
@@ -80,7 +92,7 @@ def plot(store: str, reference: str, names: list[str], *, replay: str = "all", t
         if names or reference.startswith("@"):
             raise
         run, names = open_run(store, "@last"), [reference]
-    found = metrics.series_of(merged.merged_log(run, merged.chosen_replays(run, replay)))
+    found = metrics.series_of(merged.merged_log(run, _replays(run, replay)))
     if names:
         found = [one for name in names for one in metrics.chosen(found, name)]
     if as_json:

@@ -8,6 +8,8 @@ from flor_trace.store.reader import Run
 
 # A loop within the main candidate takes over if the candidate ran once around and this share of its time is in it.
 _SHARE = 0.5
+# Activations that end like this are counted up to the iteration that they were in, which has run in part.
+_WITHIN = ("break", "left")
 
 
 class LoopTotals:
@@ -38,7 +40,7 @@ def totals(run: Run) -> dict[str, LoopTotals]:
     for record in run.events("activation"):
         loop = loops.setdefault(record["loop"], LoopTotals(record["loop"]))
         loop.activations += 1
-        loop.iterations += record.get("iterations") or 0
+        loop.iterations += (record.get("iterations") or 0) + (record.get("exit") in _WITHIN)
         loop.seconds += record.get("seconds") or 0.0
         parent = record.get("parent")
         if parent is None:

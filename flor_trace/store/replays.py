@@ -95,6 +95,11 @@ class StoredReplay:
         """Whether the whole run was replayed."""
         return self.ending is not None and bool(self.ending["complete"])
 
+    @property
+    def diverged(self) -> bool:
+        """Whether it was another course than the recorded, so that what it has added may be wrong."""
+        return self.ending is not None and self.ending["verdict"] == "diverged"
+
     def events(self, *kinds: str) -> Iterator[dict[str, Any]]:
         """The records of some kinds, in order."""
         path = os.path.join(self.folder, layout.JOURNAL)

@@ -87,7 +87,7 @@ def test_show(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert row.split() == ["m::0", "train.py:3", "1", "3", "3.10", "main", "loop"]
     status, info = json_of(capsys, "show", "--store", str(tmp_path))
     assert (status, info["main_loop"], info["snapshots"], info["python"]) == (0, "m::0", 3, "3.11.7")
-    assert {loop["key"]: loop["iterations"] for loop in info["loops"]} == {"m::0": 3, "m::1": 300, "m::2": 50}
+    assert {loop["key"]: loop["iterations"] for loop in info["loops"]} == {"m::0": 3, "m::1": 300, "m::2": 51}
 
 
 def test_a_loop_that_goes_round_once_is_not_the_main_loop(tmp_path: Path) -> None:

@@ -28,6 +28,12 @@ def decisions(run: Run) -> list[dict[str, Any]]:
     return found
 
 
+_LEGEND = (
+    "stall: the time that a snapshot took from the script; adds: the bytes that it adds to the files at most. --overhead allows a share of "
+    "the\ntime: what is saved up of it pays for snapshots, and what is borrowed at the start is repaid later.\n"
+)
+
+
 def budget_page(found: list[dict[str, Any]]) -> str:
     """The same for people."""
     rows = [("loop", "entry", "boundary", "stall", "adds", "")]
@@ -46,7 +52,7 @@ def budget_page(found: list[dict[str, Any]]) -> str:
     passed = sum(item["count"] for item in found if not item["taken"])
     stall = sum(item["stall"] for item in taken)
     tail = f"{len(taken)} of {len(taken) + passed} boundaries taken, {_milliseconds(stall)} of stall\n"
-    return text.columns(rows, right=frozenset((1, 3, 4))) + tail
+    return text.columns(rows, right=frozenset((1, 3, 4))) + tail + _LEGEND
 
 
 def _taken(item: dict[str, Any]) -> str:

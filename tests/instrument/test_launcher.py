@@ -81,7 +81,7 @@ run_target(Target("code", sys.argv[1]), FakeHooks(), finish=lambda status: print
         ("1/0", ["finish 1"]),
         ("import sys; sys.exit(7)", ["finish 7"]),
         ("import sys; sys.exit('text')", ["finish 1"]),
-        ("raise KeyboardInterrupt", ["finish 1"]),
+        ("raise KeyboardInterrupt", ["finish 130"]),
         ("import os\nif not os.fork(): raise SystemExit\nos.wait(); print(1)", ["1", "finish 0"]),
         ("for for", ["finish 1"]),
     ],

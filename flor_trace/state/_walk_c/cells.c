@@ -90,44 +90,42 @@ static Known *new_known(Cells *self, PyTypeObject *type) {
     return known;
 }
 
-static Known *known_type(Cells *self, PyTypeObject *type) {
+/* Where a type is in the table, or would be. */
+static Known **place_of(Cells *self, PyTypeObject *type) {
     size_t mask = self->types_size - 1, at = spread(type) & mask;
-    while (self->types[at] != NULL) {
-        if (self->types[at]->type == type)
-            return self->types[at];
+    while (self->types[at] != NULL && self->types[at]->type != type)
         at = (at + 1) & mask;
+    return &self->types[at];
+}
+
+static int grow_types(Cells *self) {
+    size_t old_size = self->types_size;
+    Known **old = self->types, **grown = PyMem_Calloc(4 * old_size, sizeof(Known *));
+    if (grown == NULL) {
+        PyErr_NoMemory();
+        return -1;
     }
-    Known *made = new_known(self, type);
-    if (made == NULL)
+    self->types = grown;
+    self->types_size = 4 * old_size;
+    for (size_t i = 0; i < old_size; i++)
+        if (old[i] != NULL)
+            *place_of(self, old[i]->type) = old[i];
+    PyMem_Free(old);
+    return 0;
+}
+
+static Known *known_type(Cells *self, PyTypeObject *type) {
+    Known *known = *place_of(self, type);
+    if (known != NULL)
+        return known;
+    if (2 * (self->types_used + 1) > self->types_size && grow_types(self) < 0)
         return NULL;
-    if (2 * (self->types_used + 1) > self->types_size) {
-        size_t old_size = self->types_size;
-        Known **old = self->types, **grown = PyMem_Calloc(4 * old_size, sizeof(Known *));
-        if (grown == NULL) {
-            PyErr_NoMemory();
-            return NULL;
-        }
-        self->types = grown;
-        self->types_size = 4 * old_size;
-        mask = self->types_size - 1;
-        for (size_t i = 0; i < old_size; i++) {
-            if (old[i] == NULL)
-                continue;
-            at = spread(old[i]->type) & mask;
-            while (grown[at] != NULL)
-                at = (at + 1) & mask;
-            grown[at] = old[i];
-        }
-        PyMem_Free(old);
-        mask = self->types_size - 1;
+    known = new_known(self, type); /* which meets no other type: it only asks how this one is handled */
+    if (known != NULL) {
+        *place_of(self, type) = known;
+        self->types_used++;
     }
-    /* Resolving may have met further types. */
-    at = spread(type) & (self->types_size - 1);
-    while (self->types[at] != NULL)
-        at = (at + 1) & (self->types_size - 1);
-    self->types[at] = made;
-    self->types_used++;
-    return made;
+    return known;
 }
 
 /* -- cells ------------------------------------------------------------------------------------------------------------ */

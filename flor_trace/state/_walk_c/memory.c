@@ -6,23 +6,33 @@ PyDoc_STRVAR(small_digests_doc,
              "small_digests(regions, limit, digest): by address, what `digest` says of the seen bytes of all of the CPU's regions with fewer than "
              "`limit`.");
 
+/* A whole number that a region has as an attribute; -1 on failure. */
+static int number_of(PyObject *region, PyObject *name, long long *into) {
+    PyObject *found = PyObject_GetAttr(region, name);
+    if (found == NULL)
+        return -1;
+    *into = PyLong_AsLongLong(found);
+    Py_DECREF(found);
+    return PyErr_Occurred() ? -1 : 0;
+}
+
 /* The hash of what is seen of a region; None where that is not less than `limit`, or elsewhere. */
 static PyObject *small_digest(PyObject *region, Py_ssize_t limit, PyObject *digest) {
-    PyObject *low = PyObject_GetAttr(region, constants.low), *high = PyObject_GetAttr(region, constants.high), *found = NULL;
+    long long low, high;
+    if (number_of(region, constants.low, &low) < 0 || number_of(region, constants.high, &high) < 0)
+        return NULL;
     PyObject *device = PyObject_GetAttr(region, constants.device);
-    if (low != NULL && high != NULL && device != NULL) {
-        long long from = PyLong_AsLongLong(low), to = PyLong_AsLongLong(high);
-        if (!PyErr_Occurred() && (to - from >= limit || PyUnicode_Compare(device, constants.cpu)))
-            found = Py_NewRef(Py_None);
-        else if (!PyErr_Occurred()) {
-            PyObject *bytes = PyMemoryView_FromMemory((char *)(uintptr_t)from, to > from ? (Py_ssize_t)(to - from) : 0, PyBUF_READ);
-            found = bytes == NULL ? NULL : PyObject_CallOneArg(digest, bytes);
-            Py_XDECREF(bytes);
-        }
-    }
-    Py_XDECREF(low);
-    Py_XDECREF(high);
-    Py_XDECREF(device);
+    if (device == NULL)
+        return NULL;
+    int passed = high - low >= limit || PyUnicode_Compare(device, constants.cpu) != 0;
+    Py_DECREF(device);
+    if (PyErr_Occurred())
+        return NULL;
+    if (passed)
+        return Py_NewRef(Py_None);
+    PyObject *bytes = PyMemoryView_FromMemory((char *)(uintptr_t)low, high > low ? (Py_ssize_t)(high - low) : 0, PyBUF_READ);
+    PyObject *found = bytes == NULL ? NULL : PyObject_CallOneArg(digest, bytes);
+    Py_XDECREF(bytes);
     return found;
 }
 
@@ -52,12 +62,8 @@ static PyObject *lie_apart(PyObject *module, PyObject *words) {
         PyObject *address = PyList_GET_ITEM(addresses, i), *region = PyDict_GetItemWithError(regions, address);
         if (region == NULL)
             return PyErr_Occurred() ? NULL : PyErr_Format(PyExc_KeyError, "no region at %R", address);
-        PyObject *nbytes = PyObject_GetAttr(region, constants.nbytes);
-        if (nbytes == NULL)
-            return NULL;
-        long long start = PyLong_AsLongLong(address), size = PyLong_AsLongLong(nbytes);
-        Py_DECREF(nbytes);
-        if (PyErr_Occurred())
+        long long start = PyLong_AsLongLong(address), size;
+        if (PyErr_Occurred() || number_of(region, constants.nbytes, &size) < 0)
             return NULL;
         if (i && start < end)
             Py_RETURN_FALSE;
@@ -70,21 +76,15 @@ PyDoc_STRVAR(buffers_doc, "buffers(regions, digests, Buffer): memory.py `Memory.
 
 /* One region's buffer. */
 static PyObject *buffer_of(PyObject *address, PyObject *region, PyObject *digest, PyTypeObject *type) {
-    PyObject *low = PyObject_GetAttr(region, constants.low), *high = PyObject_GetAttr(region, constants.high);
-    PyObject *flags = PyObject_GetAttr(region, constants.flags), *nbytes = PyObject_GetAttr(region, constants.nbytes), *made = NULL;
-    if (low != NULL && high != NULL && flags != NULL && nbytes != NULL) {
-        long long from = PyLong_AsLongLong(low), seen = PyLong_AsLongLong(high) - from, at = PyLong_AsLongLong(address);
-        if (!PyErr_Occurred()) {
-            /* tuple's own constructor: that of a named tuple is written in Python */
-            PyObject *words = Py_BuildValue("((LOOLO))", seen > 0 ? seen : 0, digest, flags, seen > 0 ? from - at : 0, nbytes);
-            made = words == NULL ? NULL : PyTuple_Type.tp_new(type, words, NULL);
-            Py_XDECREF(words);
-        }
-    }
-    Py_XDECREF(low);
-    Py_XDECREF(high);
-    Py_XDECREF(flags);
-    Py_XDECREF(nbytes);
+    long long at = PyLong_AsLongLong(address), low, high, flags, nbytes;
+    if (PyErr_Occurred() || number_of(region, constants.low, &low) < 0 || number_of(region, constants.high, &high) < 0 ||
+        number_of(region, constants.flags, &flags) < 0 || number_of(region, constants.nbytes, &nbytes) < 0)
+        return NULL;
+    int seen = high > low;
+    /* tuple's own constructor: that of a named tuple is written in Python */
+    PyObject *words = Py_BuildValue("((LOLLL))", seen ? high - low : 0LL, digest, flags, seen ? low - at : 0LL, nbytes);
+    PyObject *made = words == NULL ? NULL : PyTuple_Type.tp_new(type, words, NULL);
+    Py_XDECREF(words);
     return made;
 }
 

@@ -32,7 +32,7 @@ typedef struct {
     Known *known;
 } Todo;
 
-/* Descriptors and functions of torch, in the order of kinds/torch.py `PARTS`. */
+/* Descriptors and functions of torch, in the order of kinds/torch.py `_parts`. */
 enum {
     LAYOUT, IS_NESTED, IS_QUANTIZED, IS_CPU, GRAD_FN, DTYPE, NEEDS_GRAD, GRAD, SHAPE, HOOKS, LATE_HOOKS, IS_INFERENCE, IS_CONJ, IS_NEG,
     HAS_NAMES, STORAGE_OFFSET, ELEMENT_SIZE, STRIDE, STORAGE, ADDRESS, NBYTES, IS_SHARED, FILENAME, STRIDED, DTYPE_NAMES, TENSOR, REGION,

@@ -24,7 +24,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from measuring import ROOT, Ran, Results, expect, insert, run, side_by_side
+from measuring import ROOT, Ran, Results, expect, insert, report_of, run, side_by_side
 from workload_cases import CASES
 
 KINDS = ("plain", "pair", "inner 1", "inner 2", "outer 1", "outer 2")
@@ -89,8 +89,7 @@ class Workplace:
         words = ("-m", "flor_trace", "replay", "--workers", workers, "--json")
         plan = json.loads(done(self.folder / "run", *words, "--dry-run", self.case.script).stdout)
         ran = done(self.folder / "run", *words, self.case.script)
-        newest = max((self.folder / "run" / ".flor" / "runs").glob("*/replays/*/report.json"), key=lambda path: path.stat().st_mtime)
-        report = json.loads(newest.read_text())
+        report = report_of(self.folder / "run")
         fields = {"verdict": report["verdict"], "prologue": report["prologue_seconds"], "estimate": plan["forecast"]["seconds"]}
         self.results.note(kind=kind, round=number, seconds=ran.seconds, cpu=ran.cpu, **fields)
 

@@ -130,6 +130,13 @@ def insert(source: str, anchor: str, statement: str) -> str:
     return "\n".join([*lines[: at + 1], indent + statement, *lines[at + 1 :]]) + "\n"
 
 
+def report_of(folder: Path) -> dict[str, Any]:
+    """What the last replay in a folder has reported."""
+    newest = max((folder / ".flor" / "runs").glob("*/replays/*/report.json"), key=lambda path: path.stat().st_mtime)
+    report: dict[str, Any] = json.loads(newest.read_text())
+    return report
+
+
 def fresh(folder: Path) -> Path:
     """The folder, made anew and empty."""
     shutil.rmtree(folder, ignore_errors=True)

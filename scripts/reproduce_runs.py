@@ -8,7 +8,6 @@ digests, so that the report can compare measurements whatever their order.
 from __future__ import annotations
 
 import hashlib
-import json
 import random
 import re
 import shutil
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from flordb_peer import flordb_overhead, flordb_replay
-from measuring import PYTHON, ROOT, Failed, beside, environment, fresh, good, insert, of_recording, run
+from measuring import PYTHON, ROOT, Failed, beside, environment, fresh, good, insert, of_recording, report_of, run
 from workload_cases import CASES
 
 REPLAYS = ("outer 1", "outer 2", "inner 1", "inner 2")
@@ -138,8 +137,7 @@ class Workplace:
         if ran.status not in (0, 3):
             good(ran)
         (self.folder / f"{' '.join((which, workers, *options))}.out").write_bytes(ran.stdout)
-        newest = max((folder / ".flor" / "runs").glob("*/replays/*/report.json"), key=lambda path: path.stat().st_mtime)
-        report = json.loads(newest.read_text())
+        report = report_of(folder)
         told = {"verdict": report["verdict"], "first": report["first"], "prologue": report["prologue_seconds"]}
         return {"seconds": ran.seconds, "cpu": ran.cpu, "memory": ran.memory, "lines": digest(ran.stdout), **told}
 

@@ -442,12 +442,15 @@ def _interrupted(folder: Path, done: int, units: int) -> str:
 
 
 def _fail_if_failed(outcome: Outcome, folder: Path) -> None:
-    if outcome.failures:
-        kept = (
+    if not outcome.failures:
+        return
+    told = "; ".join(dict.fromkeys(outcome.failures))
+    if outcome.stretches:
+        told += (
             f"\nWhat was finished is kept in {folder}: `replay --resume` executes the rest if the script stays as it is; "
             "once you have mended a statement, replay without it"
         )
-        raise ReplayFailed("; ".join(dict.fromkeys(outcome.failures)) + (kept if outcome.stretches else ""))
+    raise ReplayFailed(told)
 
 
 def _say(text: str) -> None:

@@ -13,14 +13,16 @@ def decisions(run: Run) -> list[dict[str, Any]]:
     """What became of the boundaries, in order; those of one loop that were passed by for the same reason are one item.
 
     `taken`: whether there is a snapshot; then `stall` (seconds), `added` (bytes at most), `owed` (seconds that had been spent by then
-    beyond what --overhead allows, to be repaid later), else `count`, `last` (iteration), `last_entry`,
-    `why`, and the seconds that it would have taken (`needs`) and that were saved up (`credit`) at the last of them.
+    beyond what --overhead allows, to be repaid later), `interference` (seconds that writing has taken from the script by then),
+    else `count`, `last` (iteration), `last_entry`, `why`, and the seconds that it would have taken (`needs`) and
+    that were saved up (`credit`) at the last of them.
     """
     found: list[dict[str, Any]] = []
     for record in run.events():
         if record["kind"] == "snapshot":
             loop, entry, iteration = record["at"]
             cost = {"stall": record["stall"], "added": record.get("added"), "owed": record.get("owed", 0.0), "seconds": record["seconds"]}
+            cost["interference"] = record.get("interference", 0.0)
             found.append({"loop": loop, "entry": entry, "first": iteration, "taken": True, **cost})
         elif record["kind"] == "passed":
             fields = {name: record[name] for name in ("loop", "entry", "first", "last", "last_entry", "count", "why", "needs", "credit")}
@@ -51,7 +53,10 @@ def budget_page(found: list[dict[str, Any]]) -> str:
     taken = [item for item in found if item["taken"]]
     passed = sum(item["count"] for item in found if not item["taken"])
     stall = sum(item["stall"] for item in taken)
-    tail = f"{len(taken)} of {len(taken) + passed} boundaries taken, {_milliseconds(stall)} of stall\n"
+    tail = f"{len(taken)} of {len(taken) + passed} boundaries taken, {_milliseconds(stall)} of stall"
+    if lost := max((item["interference"] for item in taken), default=0.0):
+        tail += f", and {_milliseconds(lost)} that writing took from the script, since no core was idle"
+    tail += "\n"
     return text.columns(rows, right=frozenset((1, 3, 4))) + tail + _LEGEND
 
 

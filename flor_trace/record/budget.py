@@ -73,6 +73,7 @@ class Budget:
 
     Attributes:
         spent, spent_on_entries: seconds of stall; the latter at entries that may be borrowed for.
+        interference: seconds that writing in the background has taken from the training.
         why: the reason of the last refusal (see `decisions`); empty where snapshots are never taken.
         needs, had: the seconds that were asked for at the last decision on credit, and that were there.
     """
@@ -84,6 +85,7 @@ class Budget:
         self.clock = clock
         self.spent = 0.0
         self.spent_on_entries = 0.0
+        self.interference = 0.0
         self._lent = 0.0  # the same without what will not come again: imports should not use the allowance up
         self.cost = 0.01
         self.taken = 0
@@ -105,7 +107,7 @@ class Budget:
 
     def credit(self) -> float:
         """Seconds that may be spent now; negative while what was borrowed for entries is not repaid."""
-        return self.overhead * self.elapsed() - self.spent - self.spent_on_entries
+        return self.overhead * self.elapsed() - self.spent - self.spent_on_entries - self.interference
 
     def pay(self, stall: float, entry_of_outermost: bool, once: float = 0.0) -> None:
         """A snapshot has stalled the training for `stall` seconds, of which `once` will not come again (imports, say)."""

@@ -21,6 +21,7 @@ SLOTS = "slots"
 DISK = "disk"
 QUEUE = "queue"
 LONG = "long"
+CAPTURING = "capturing"
 REASONS = {
     CREDIT: "the time that --overhead allows is not saved up yet",
     INNER: "saved for the loops inside, which are worth more to replay",
@@ -30,6 +31,7 @@ REASONS = {
     SLOTS: "memory to copy into is still being written out, or being made",
     DISK: "--max-disk: snapshots are further apart, so that the rest suffices for as long as the run has lasted",
     QUEUE: "too much waits for the disk",
+    CAPTURING: "a CUDA graph was being captured, and nothing may be read meanwhile",
     LONG: "looking through all objects took too long and was given up; the next attempt may take twice as long, once that is saved up",
 }
 

@@ -14,8 +14,9 @@ from time import perf_counter
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from flor_trace.record.decisions import DISK, LONG, QUEUE, Decisions
+from flor_trace.record.decisions import CAPTURING, DISK, LONG, QUEUE, Decisions
 from flor_trace.record.diskbudget import DiskBudget
+from flor_trace.record.interference import Interference
 from flor_trace.runtime.engine import Runtime
 from flor_trace.runtime.inputs import SECONDS_PER_SNAPSHOT, InputNotes
 from flor_trace.runtime.loops import Activation
@@ -66,6 +67,7 @@ class RecordSession:
         self._tokens: TokenTable | None = None
         self._scope: Scope | None = None
         self._stager: Stager | None = None
+        self._interference = Interference()
         self._once = 0.0  # seconds of the present stall that will not come again
         # For measuring what writing in the background saves: the training thread waits for the disk at each snapshot.
         self._waits = os.environ.get("FLOR_TRACE_WRITER") == "foreground"
@@ -184,7 +186,10 @@ class RecordSession:
         started = perf_counter()
         # Imported here because a script that never reaches a boundary need not pay for it at start-up.
         from flor_trace.record.stager import NoRoom, Stager
+        from flor_trace.state.devices import is_capturing
 
+        if is_capturing():
+            return self._passed(boundary, CAPTURING)
         if self._stager is None:
             self._stager = Stager(self.writer)
         self._once = perf_counter() - started
@@ -212,6 +217,8 @@ class RecordSession:
             self.writer.flush()
             stall = perf_counter() - started
         self.budget.pay(stall, entry_of_outermost, self._once + self._stager.once)
+        if not self._waits:
+            self.budget.interference += self._interference.since_last(self.writer.written_seconds)
         for activation in self.runtime.stack:
             activation.stalled += stall
             activation.last += stall
@@ -228,6 +235,7 @@ class RecordSession:
         self.disk.took(record["added"])
         record["stall"] = stall
         record["seconds"] = perf_counter() - self._started
+        record["interference"] = self.budget.interference
         record["owed"] = max(stall - self.budget.credit(), 0.0) if self.budget.every is None else 0.0
         graph = record.pop("template")
         self.writer.commit_snapshot(record, record.pop("digests"), self._stager.numbers, graph)

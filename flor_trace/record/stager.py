@@ -2,7 +2,7 @@
 
 A copy into memory that is reused takes about three times as long as hashing the same bytes, so memory that was the same at the last
 snapshots is hashed here, and only copied if it has changed after all. All else that is large is copied at once. Where the kernel can tell
-that memory has not been written since (`watch`), it is not even read.
+that memory has not been written since (`watch`), it is not even read. The memory of devices is copied each time, straight into the slot.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flor_trace.record.decisions import DISK, SLOTS
 from flor_trace.record.watch import WriteWatch
+from flor_trace.state.devices import wait_for
 from flor_trace.state.graph import FILE_BACKED, SHARED, STAGED
 from flor_trace.state.memory import bytes_digest, small_digests
 from flor_trace.store.staging import ALIGNMENT
@@ -111,9 +112,9 @@ class Stager:
         for address, region in regions.items():
             if address in digests:
                 continue
-            if region.device != "cpu":
+            if not region.seen:
                 digests[address] = region.digest()
-            elif not self._is_unchanged(address, region, digests):
+            elif region.device != "cpu" or not self._is_unchanged(address, region, digests):
                 changed[address] = region
         for address in self._known.keys() - regions.keys():
             self._watch.end(address)
@@ -123,7 +124,8 @@ class Stager:
             return digests | self._stage(slot, changed)
         for address, region in changed.items():
             digests[address] = digest = region.digest()
-            self._note(address, _extent(region), digest)
+            if region.device == "cpu":
+                self._note(address, _extent(region), digest)
         return digests
 
     def _is_unchanged(self, address: int, region: Region, digests: dict[int, str]) -> bool:
@@ -183,14 +185,20 @@ class Stager:
         places = []
         for region in changed.values():
             offset = slot.place(region.seen)
-            ctypes.memmove(slot.address + offset, region.address + region.start, region.seen)
+            if region.device == "cpu":
+                ctypes.memmove(slot.address + offset, region.address + region.start, region.seen)
+            else:
+                region.copy_to(slot.view(offset, region.seen))
             places.append((offset, region.seen))
             self.staged_bytes += region.seen
+        if devices := {region.device for region in changed.values()} - {"cpu"}:
+            wait_for(devices)
         first = self._writer.put_staged(slot, places)
         staged = {}
         for number, (address, region) in enumerate(changed.items(), start=first):
             self.numbers.append(number)
-            self._waiting[number] = (address, _extent(region))
+            if region.device == "cpu":
+                self._waiting[number] = (address, _extent(region))
             staged[address] = STAGED + str(number)
         return staged
 

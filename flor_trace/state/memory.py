@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import xxhash
 
 from .compiled import LOOP
+from .devices import wait_for
 from .graph import FILE_BACKED, READ_ONLY, SHARED, Buffer
 
 # The hash under which a blob is stored.
@@ -80,6 +81,12 @@ class Region:
         whole = (ctypes.c_ubyte * self.nbytes).from_address(self.address)
         memoryview(whole).cast("B")[start : start + view.nbytes] = view
 
+    def copy_to(self, view: memoryview) -> None:
+        """Copy the seen content of a device's memory to a writable view of as many bytes; done when `devices.wait_for` returns."""
+        import torch
+
+        torch.frombuffer(view, dtype=torch.uint8).copy_(self.owner[self.start : self.start + self.seen], non_blocking=True)
+
     def digest(self) -> str:
         """The hash of the content."""
         return bytes_digest(self.read())
@@ -138,6 +145,8 @@ class Memory:
 
     def buffers(self, known: Mapping[int, Buffer], stager: Stager | None = None) -> dict[int, Buffer]:
         """Size, hash and flags of every region; see `walk` for `known` and `stager`."""
+        if self.elsewhere:
+            wait_for({self.regions[address].device for address in self.elsewhere})
         if stager is not None:
             digests = stager.regions(self.regions)
             if LOOP is not None:

@@ -46,7 +46,7 @@ class Background:
 
     Attributes:
         failed: why recording has ended early, in one clause; None while it has not.
-        busy_seconds: the thread's time.
+        busy_seconds: the thread's processor time.
         slots: staging memory.
     """
 
@@ -229,11 +229,11 @@ class Background:
         # Signals are for the script's threads, whose blocking calls they must interrupt.
         _signal.pthread_sigmask(_signal.SIG_SETMASK, _signal.valid_signals())
         self._native_id = _thread.get_native_id()
+        before = self.busy_seconds
         try:
             while not self._holds and self._state == OPEN:
-                began = time.monotonic()
                 more = next(self._steps)
-                self.busy_seconds += time.monotonic() - began
+                self.busy_seconds = before + time.thread_time()
                 if not more and not self._holds:
                     self._sleep()
         except Exception as error:

@@ -27,7 +27,7 @@ class ProcessSink:
         failure: why it had to stop, in one clause.
         journal_size: up to here the journal is settled; what lies behind is done again if the process is gone.
         digests: of numbers that are settled and not yet committed.
-        busy_seconds: processor and disk time that it has spent.
+        busy_seconds: processor time that it has spent.
     """
 
     def __init__(self, standby: Standby, folder: str, committed: int, stored_bytes: int) -> None:

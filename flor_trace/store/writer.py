@@ -177,6 +177,12 @@ class RunWriter(Background):
         return self._queued
 
     @property
+    def written_seconds(self) -> float:
+        """Processor time that thread and process have spent on writing."""
+        sink = self._sink
+        return self.busy_seconds + (0.0 if isinstance(sink, RunSink) else sink.busy_seconds)
+
+    @property
     def committed(self) -> int:
         """How many snapshots are durable."""
         with self._lock:

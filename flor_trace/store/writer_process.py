@@ -84,8 +84,8 @@ class Service:
         self._slots: dict[int, _Mapped] = {}
         self._told: set[int] = set()
         self._done = 0
-        self._busy = 0.0
         self._sink: RunSink = RunSink.resume(folder)
+        self._began = time.process_time()
 
     def run(self) -> None:
         """Work until the other end is closed and nothing waits."""
@@ -108,7 +108,6 @@ class Service:
                 self._tell()
 
     def _carry_out(self, item: tuple[Any, ...]) -> None:
-        began = time.monotonic()
         what = item[0]
         if what == "slot":
             self._slots[item[1]] = item[2]
@@ -122,7 +121,6 @@ class Service:
         if what == "stop":
             return
         self._done += 1
-        self._busy += time.monotonic() - began
 
     def _report(self) -> None:
         """Nothing waits: settle what has been done."""
@@ -134,7 +132,8 @@ class Service:
         sink = self._sink
         new = [(number, digest) for number, digest in (*sink.take_resolved(), *sink.digests.items()) if number not in self._told]
         self._told = {*sink.digests}
-        message = ("done", self._done, sink.journal_size, sink.committed, sink.stored_bytes, self._busy, new, sink.through)
+        used = time.process_time() - self._began
+        message = ("done", self._done, sink.journal_size, sink.committed, sink.stored_bytes, used, new, sink.through)
         self._done = 0
         self._send(message)
 

@@ -104,6 +104,7 @@ def test_a_snapshot_that_was_held_up_does_not_stop_those_that_follow() -> None:
 
 def test_the_page_shows_what_is_borrowed_and_what_a_pair_needs() -> None:
     taken = {"loop": "m:0", "entry": 0, "first": 0, "taken": True, "stall": 0.1, "added": 10, "owed": 0.09, "seconds": 1.0}
+    taken["interference"] = 0.0125
     budget = Budget(0.01, None, lambda: 50.0)
     budget.started, budget.cost = 0.0, 0.2
     assert not budget.entry_is_due(activation("inner"), 2, activation("outer", 1))
@@ -113,6 +114,7 @@ def test_the_page_shows_what_is_borrowed_and_what_a_pair_needs() -> None:
     assert lines[1].endswith("taken, 90.0 ms borrowed by now")
     assert lines[2].endswith("taken")
     assert lines[3].endswith("500.0 ms of 800.0 ms"), "a pair, and the last two snapshots of the run"
+    assert lines[4].endswith("200.0 ms of stall, and 12.5 ms that writing took from the script, since no core was idle")
 
 
 def test_short_runs_get_their_first_snapshots_all_the_same() -> None:

@@ -90,6 +90,11 @@ class Flow:
 
     # What the walk found
 
+    @property
+    def scopes(self) -> Scopes:
+        """The scopes of the source."""
+        return self._scopes
+
     def binds(self, index: int) -> set[Variable]:
         """The variables that a hindsight statement binds outside itself, attributes included."""
         return {

@@ -69,6 +69,7 @@ def _replay(run: Run, options: ReplayOptions) -> int:
     _check_replayable(run, history)
     request = _request(run, diff, options)
     unfinished = _unfinished(run, options, request) if options.resume else None
+    _refuse_mutations(diff, options)
     where = _where(run, history, diff, options)
     plan = _plan(run, history, diff, options, where)
     if unfinished is not None:
@@ -181,6 +182,17 @@ def _compare_sources(run: Run, options: ReplayOptions) -> RunDiff:
             "--accept-changes):\n" + diff.render_changes()
         )
     return diff
+
+
+def _refuse_mutations(diff: RunDiff, options: ReplayOptions) -> None:
+    """Raises SourceChanged for statements that certainly change what the recorded program goes on to use."""
+    if diff.mutations and not (options.isolate or options.accept_changes):
+        raise SourceChanged(
+            "a new statement would change the state of the recorded training, so what is replayed behind it would be another one:\n  "
+            + "\n  ".join(diff.mutations)
+            + "\nLet it only look: give what it computes a name of its own, or work on a copy (copy.deepcopy). --isolate runs it as "
+            "it stands and undoes what it changes right behind it; --accept-changes lets the change last, and the replay diverge"
+        )
 
 
 def _present_source(run: Run, options: ReplayOptions) -> Callable[[str], bytes | None]:

@@ -17,6 +17,7 @@ from flor_trace.replay.annotations import may_be_read
 from flor_trace.replay.carry import CALLER, Flow
 from flor_trace.replay.loopnames import source_names
 from flor_trace.replay.match import Change, Matcher, RemovedLog
+from flor_trace.replay.mutations import Mutations
 from flor_trace.replay.names import Scope, bound_by
 from flor_trace.replay.source import SourceText, deep_recursion
 from flor_trace.replay.statements import blocks, descendants, escape, knowledge
@@ -61,6 +62,8 @@ class HindsightStatement:
     shared_calls: tuple[str, ...] = ()
     """Calls with possible effects that the recorded log statement made too: what they draw belongs to the recorded
     run, so random number generators must not be restored around an edited statement that has some."""
+    changes: str = ""
+    """What of the recorded state it changes for certain, as source text."""
 
     @property
     def carried_names(self) -> set[str]:
@@ -149,12 +152,13 @@ def _diff(
     if marks:
         flow = Flow(new_tree, marks, matcher.loops)
         shadowed = flow.shadowed()
+        mutations = Mutations(new_tree, marks, flow)
         for node, index in marks.items():
             assert isinstance(node, ast.stmt)
             reason = escape(node) or _new_meaning(flow, index, shadowed, marks)
             if reason is not None:
                 changes.append(Change(None, node.lineno, "", new_text.of(node), reason))
-            hindsight.append(_statement(flow, matcher, node, index, module))
+            hindsight.append(_statement(flow, matcher, node, index, module, mutations.changed(node)))
     return SourceDiff(
         module,
         hindsight,
@@ -219,6 +223,14 @@ class RunDiff:
     def changes(self) -> list[tuple[str, Change]]:
         """Everything that is refused unless accepted, with its module."""
         return [(name, change) for name, each in self.modules.items() for change in each.changes]
+
+    @property
+    def mutations(self) -> list[str]:
+        """The hindsight statements that change recorded state for certain, each with its place, for the user."""
+        return [
+            f"{self.paths[name]}:{statement.lineno}: `{statement.text.strip().splitlines()[0]}` changes `{statement.changes}`"
+            for name, statement in self.hindsight if statement.changes
+        ]  # fmt: skip
 
     @property
     def changed_lines(self) -> list[str]:
@@ -348,7 +360,7 @@ def _class_name(scope: Scope | None, function: str) -> str:
     return ".".join([*local, *reversed(names)]) if names else ""
 
 
-def _statement(flow: Flow, matcher: Matcher, node: ast.stmt, index: int, module: str) -> HindsightStatement:
+def _statement(flow: Flow, matcher: Matcher, node: ast.stmt, index: int, module: str, changes: str) -> HindsightStatement:
     place = flow.places[index]
     recorded = matcher.hindsight[node]
     function = _function_name(matcher, place.function, module)
@@ -370,4 +382,5 @@ def _statement(flow: Flow, matcher: Matcher, node: ast.stmt, index: int, module:
         carried=flow.carried(index),
         class_name=_class_name(place.scope, qualname),
         shared_calls=matcher.shared_calls(node),
+        changes=changes,
     )

@@ -34,6 +34,8 @@ STEPS = [
     for moment in moments
 ]
 """Where the hook kills: an operation on a kind of file, which one, and when."""
+REPLAYS = (("--workers", "1"), ("--workers", "2"), ("--workers", "2", "--init", "strong"), ("--workers", "1", "--init", "weak"))
+"""How the run that a random kill left is replayed: one worker skips inner loops, a second one jumps to where its segment starts."""
 
 
 def kill_at_step(folder: Path, truth: Truth, step: str, findings: Findings, action: str = "kill") -> bool:
@@ -59,10 +61,11 @@ def kill_at_step(folder: Path, truth: Truth, step: str, findings: Findings, acti
 def kill_at_random(folder: Path, truth: Truth, dice: random.Random, findings: Findings) -> None:
     """Record with a SIGKILL to the trainer, the writing process, or both, at a random time."""
     trial = Trial(folder, truth)
+    trial.replay_options = dice.choice(REPLAYS)
     running = trial.start()
     whom = dice.choice(("trainer", "trainer", "writer", "both"))
     delay = _wait_for_moment(trial, running, truth, dice)
-    what = f"kill of the {whom} after {delay * 1e3:.0f} ms"
+    what = f"kill of the {whom} after {delay * 1e3:.0f} ms, replay {' '.join(trial.replay_options)}"
     pid = running.process.pid
     writers = [other for other in trial.holders() if other != pid] if whom != "trainer" else []
     if whom == "trainer" or not writers:
@@ -74,11 +77,13 @@ def kill_at_random(folder: Path, truth: Truth, dice: random.Random, findings: Fi
         _kill(pid)
     done = trial.wait(running)
     if done.status == -signal.SIGKILL:
-        findings.count("kills")
         trial.check_killed(done, findings, what)
     else:
-        findings.count("kills" if writers else "kills too late")
         trial.check_training(done, findings, what)
+    if done.status == -signal.SIGKILL or writers:
+        findings.count(f"kills of the {whom}")
+    else:
+        findings.count("kills too late")
     trial.check_store(findings, what)
     _keep_or_discard(trial, findings, what)
 

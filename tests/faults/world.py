@@ -225,6 +225,7 @@ class Trial:
         self.plan = folder / "plan"
         self.script = folder / "train.py"
         self.script.write_text(truth.source)
+        self.replay_options: tuple[str, ...] = ("--workers", "1")
 
     # -- recording ------------------------------------------------------------------------------------------------------
 
@@ -324,8 +325,8 @@ class Trial:
         self.plan.write_text("")
         self.script.write_text(with_probe(self.truth.source))
         try:
-            command = ("-m", "flor_trace", "replay", "--store", str(store or self.store), "--workers", "1", "--run", run_id, "train.py")
-            return Running(self.folder, *command).finish()
+            command = ("-m", "flor_trace", "replay", "--store", str(store or self.store), "--run", run_id)
+            return Running(self.folder, *command, *self.replay_options, "train.py").finish()
         finally:
             self.script.write_text(self.truth.source)
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from flor_trace.runtime.native import wrap_loaded, wrap_native
+from flor_trace.store.devices import is_device
 
 Kind = Literal["file", "dir", "link", "absent"]
 
@@ -28,7 +29,6 @@ _EVENTS = frozenset(
         "sqlite3.connect", "mmap.__new__",
     )
 )  # fmt: skip
-_NOT_FILES = ("/dev/", "/proc/", "/sys/")
 _CHUNK = 1 << 20
 _MAX_SMALL_CHUNKS = 64
 _MAX_INPUTS = 10_000
@@ -90,7 +90,7 @@ class FileTracker:
         """Paths whose content could not be kept at some time, with the reason."""
         self._put_blob = put_blob
         self._to_user = to_user
-        self._ignore = (*_NOT_FILES, *(os.path.realpath(p).rstrip("/") + "/" for p in ignore))
+        self._ignore = tuple(os.path.realpath(p).rstrip("/") + "/" for p in ignore)
         self._not_inputs = (*self._ignore, *(os.path.join(p, "lib") for p in {sys.prefix, sys.base_prefix}))
         self._max_file = max_file
         self._left = max_total
@@ -284,7 +284,7 @@ class FileTracker:
         if entry is not None:
             entry.dirty = True
             return
-        if path.startswith(self._ignore) or "/__pycache__" in path:
+        if path.startswith(self._ignore) or is_device(path) or "/__pycache__" in path:
             return
         try:
             found = os.lstat(path)
@@ -330,7 +330,7 @@ class FileTracker:
     def _read(self, path: str | bytes) -> None:
         self._seen.add(path)
         name = os.path.abspath(os.fsdecode(path))
-        if name.startswith(self._not_inputs) or name.endswith(".pyc") or name in self._paths:
+        if name.startswith(self._not_inputs) or is_device(name) or name.endswith(".pyc") or name in self._paths:
             return
         if len(self.inputs) >= _MAX_INPUTS:
             self.inputs_left_out += 1

@@ -16,20 +16,22 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from flor_trace.store.devices import is_device
+
 _MAX_LINKS = 40
 
 
 class Layers:
     """The merged view, and the moves that build the upper layer. Arguments called `path` are the script's own paths.
 
-    Paths under `scratch`, `allow`, `/dev`, `/proc` and `/sys` are passed through.
+    Paths under `scratch` and `allow`, devices and what the kernel tells are passed through.
     """
 
     def __init__(self, scratch: Path, allow: Iterable[Path] = ()) -> None:
         self.scratch = os.path.realpath(scratch)
         self.upper_root = os.path.join(self.scratch, "files")
         os.makedirs(self.upper_root, exist_ok=True)
-        roots = ("/dev", "/proc", "/sys", self.scratch, *(os.path.realpath(p) for p in allow))
+        roots = ("/proc", "/sys", self.scratch, *(os.path.realpath(p) for p in allow))
         self._through_roots = frozenset(roots)
         self._through = tuple(root + "/" for root in roots)
         self._hidden: dict[str, set[str]] = {}
@@ -70,7 +72,7 @@ class Layers:
 
     def passes(self, key: str) -> bool:
         """Whether a path is none of the overlay's business."""
-        return key.startswith(self._through) or key in self._through_roots
+        return key.startswith(self._through) or key in self._through_roots or is_device(key)
 
     def _walk(self, path: str) -> str:
         """Resolve links component by component, as the kernel does, in the merged view."""

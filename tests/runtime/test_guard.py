@@ -348,6 +348,31 @@ def test_devices_pipes_and_allowed_folders_pass_through(here: Path, tmp_path: Pa
     assert (allowed / "x").read_text() == "kept"
 
 
+@pytest.mark.skipif(not os.path.isdir("/dev/shm"), reason="no file system among the devices")
+def test_files_in_memory_are_files(tmp_path: Path) -> None:
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        kept = Path(folder, "checkpoint")
+        kept.write_text("the user's")
+        record = FileTracker(lambda digest, data: None)
+        record.start()
+        guard.install(Overlay(tmp_path / "scratch"))
+        try:
+            kept.write_text("replayed")
+            os.symlink(folder, f"{folder}/link")
+            assert Path(f"{folder}/link/../{Path(folder).name}/checkpoint").read_text() == "replayed"
+            assert sorted(os.listdir(folder)) == ["checkpoint", "link"]
+            os.remove(kept)
+            assert Path(folder).name in os.listdir("/dev/shm")
+            assert "null" in os.listdir("/dev")
+            assert not kept.exists()
+        finally:
+            guard.uninstall()
+            record.stop()
+        assert kept.read_text() == "the user's"
+        assert os.listdir(folder) == ["checkpoint"]
+        assert str(kept) not in record.inputs
+
+
 def test_stand_ins_look_like_the_functions(overlay: Overlay) -> None:
     assert open.__name__ == "open" and repr(open) == "<built-in function open>"
     assert os.mkdir.__name__ == "mkdir" and os.mkdir.__module__ == "os" and io.open is open

@@ -12,6 +12,7 @@ import types
 from typing import TYPE_CHECKING, Any
 
 from ...errors import NotRestorable
+from ...store.devices import is_device
 from ..graph import Node
 from . import Handler, Kind, Registry
 from .opaque import file_node
@@ -53,7 +54,7 @@ def standing(obj: Any) -> tuple[int, int] | None:
 def _open_node(obj: Any, text: Any, buffered: Any, raw: Any) -> Node:
     """An open file: for one that is written to, how much the script has written that the file itself does not hold yet."""
     name = vars(raw).get("name")
-    if type(name) is not str or name.startswith(("/dev/", "/proc/")) or not raw.writable():
+    if type(name) is not str or is_device(name) or not raw.writable():
         return file_node(obj)
     try:
         if not stat.S_ISREG(os.fstat(raw.fileno()).st_mode):

@@ -11,7 +11,7 @@ from flor_trace.query import check, cleanup, merged, metrics, settings, text
 from flor_trace.query import plot as drawing
 from flor_trace.query.budget import budget_page, decisions
 from flor_trace.query.details import details, page
-from flor_trace.store import catalog
+from flor_trace.store import catalog, layout
 from flor_trace.store.locks import Using
 from flor_trace.store.reader import Run, open_run
 from flor_trace.store.replays import StoredReplay
@@ -21,11 +21,12 @@ from flor_trace.store.retention import Rules
 def list_runs(store: str, *, as_json: bool = False) -> int:
     """`runs`."""
     summaries = catalog.list_runs(store)
+    if not summaries:
+        _tell([layout.nothing_recorded(store)])
     if as_json:
         text.write_json(summaries)
         return 0
     if not summaries:
-        print(f"flor_trace: no run is recorded in {store}", file=sys.stderr)
         return 0
     rows = [("id", "name", "script", "status", "when", "took", "snapshots", "size")]
     for info in summaries:
@@ -172,6 +173,7 @@ def remove(store: str, references: list[str], *, as_json: bool = False) -> int:
 
 def collect_garbage(store: str, rules: Rules, *, dry_run: bool = False, as_json: bool = False) -> int:
     """`gc`."""
+    _tell_if_absent(store)
     removed, notes = cleanup.collect_garbage(store, rules, dry_run=dry_run)
     if as_json:
         text.write_json(removed)
@@ -186,6 +188,7 @@ def collect_garbage(store: str, rules: Rules, *, dry_run: bool = False, as_json:
 
 def compact(store: str, references: list[str], *, as_json: bool = False) -> int:
     """`compact`."""
+    _tell_if_absent(store)
     done, notes = cleanup.compact(store, references)
     if as_json:
         text.write_json(done)
@@ -195,6 +198,11 @@ def compact(store: str, references: list[str], *, as_json: bool = False) -> int:
         print(f"freed {text.size(sum(item['before'] - item['after'] for item in done))}")
     _tell(notes)
     return 0
+
+
+def _tell_if_absent(store: str) -> None:
+    if not os.path.exists(store):
+        _tell([layout.nothing_recorded(store)])
 
 
 def _tell(notes: list[str]) -> None:

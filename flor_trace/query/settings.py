@@ -37,7 +37,7 @@ def settings() -> list[dict[str, Any]]:
                 "name": name.replace("_", "-"),
                 "value": "auto" if value is None and automatic(name) else value,
                 "origin": options.origin[name],
-                "commands": [command for command, _ in users],
+                "commands": ["all"] if name in Options().origin else [command for command, _ in users],
                 "variable": variable(name),
             }
         )

@@ -129,11 +129,44 @@ def is_complete(folder: str) -> bool:
     return os.path.exists(os.path.join(folder, MANIFEST)) or journal.has_begun(os.path.join(folder, JOURNAL))
 
 
+def nothing_recorded(store: str, script: str | None = None) -> str:
+    """What to tell the user where a store holds no run (of `script`, a path): where it was looked for, and what to do."""
+    what = "no run" if script is None else f"no run of {script}"
+    where = store if os.path.exists(store) else f"{store}, which does not exist"
+    found = stores_nearby(store, script)
+    if found:
+        folder = os.path.dirname(found[0])
+        return f"{what} is recorded in {where}: {found[0]} holds runs, so give --store {found[0]}, or work in {folder}"
+    return f"{what} is recorded in {where}: work in the folder that the script was recorded from, or give --store DIR"
+
+
+def stores_nearby(store: str, script: str | None = None) -> list[str]:
+    """Other stores that hold runs: inside the folder given as the store, in the script's folder, and in the folders above both."""
+    name = os.path.basename(store) or DEFAULT_STORE
+    here = os.path.dirname(os.path.abspath(store))
+    candidates = [os.path.join(store, DEFAULT_STORE)]
+    for folder in ([] if script is None else [os.path.dirname(os.path.realpath(script))]) + [here]:
+        while True:
+            candidates.append(os.path.join(folder, name))
+            if folder == os.path.dirname(folder):
+                break
+            folder = os.path.dirname(folder)
+    others = [each for each in dict.fromkeys(candidates) if os.path.realpath(each) != os.path.realpath(store)]
+    return [each for each in others if _holds_runs(each)]
+
+
+def _holds_runs(store: str) -> bool:
+    try:
+        return bool(run_ids(store))
+    except StoreUnreadable:
+        return False  # somebody else's, or a file of that name
+
+
 def resolve(store: str, reference: str) -> str:
     """The id that a reference means: `@last`, `@last~N`, an id, an unambiguous beginning of one, or a name (the last run of it)."""
     ids = run_ids(store)
     if not ids:
-        raise RunNotFound(f"no run is recorded in {store}")
+        raise RunNotFound(nothing_recorded(store))
     if reference.startswith("@last"):
         back = reference[len("@last~") :] if reference.startswith("@last~") else "0" if reference == "@last" else ""
         if not back.isdigit():

@@ -33,8 +33,21 @@ def find_run(store: str, script: str) -> Run:
             return Run(layout.run_folder(store, run_id))
         if not elsewhere and os.path.basename(recorded) == os.path.basename(wanted):
             elsewhere = f"run {run_id} is of {recorded}: give --run {run_id} to replay that one"
-    others = f"; {elsewhere}" if elsewhere else f", which holds {len(ids)} run{'s' * (len(ids) > 1)} of other scripts" if ids else ""
-    raise RunNotFound(f"no run of {script} is recorded in {store}{others}")
+    if not ids:
+        raise RunNotFound(layout.nothing_recorded(store, script))
+    others = f"; {elsewhere}" if elsewhere else f", which holds {len(ids)} run{'s' * (len(ids) > 1)} of other scripts"
+    raise RunNotFound(f"no run of {script} is recorded in {store}{others}{_elsewhere(store, script)}")
+
+
+def _elsewhere(store: str, script: str) -> str:
+    """Which other store near the script holds a run of it, as a clause."""
+    wanted = os.path.realpath(script)
+    for other in layout.stores_nearby(store, script):
+        for run_id in layout.run_ids(other):
+            manifest = _manifest_of(layout.run_folder(other, run_id))
+            if os.path.realpath(os.path.join(str(manifest.get("cwd", "")), str(manifest.get("script", "")))) == wanted:
+                return f"; {other} holds one: give --store {other}"
+    return ""
 
 
 def _manifest_of(folder: str) -> dict[str, Any]:

@@ -69,6 +69,26 @@ def test_a_store_that_is_not_there_or_not_a_folder(tmp_path: Path) -> None:
         open_run(str(tmp_path / "file"))
 
 
+def test_where_there_is_no_run_the_user_is_told_where_it_was_looked_for_and_where_there_are_some(tmp_path: Path) -> None:
+    (tmp_path / "project" / "sub").mkdir(parents=True)
+    store, script = tmp_path / "project" / ".flor", tmp_path / "project" / "train.py"
+    make(store, "train.py", cwd=str(tmp_path / "project"))
+    told = f"{store} holds runs, so give --store {store}, or work in {tmp_path}/project"
+    below = tmp_path / "project" / "sub" / ".flor"
+    with pytest.raises(RunNotFound, match=re.escape(f"no run is recorded in {below}, which does not exist: {told}")):
+        open_run(str(below))
+    with pytest.raises(RunNotFound, match=re.escape(told)):  # beside the store: only the script's folder tells
+        find_run(str(tmp_path / "elsewhere" / ".flor"), str(script))
+    with pytest.raises(RunNotFound, match=re.escape(told)):  # the project's folder given as the store
+        open_run(str(tmp_path / "project"))
+    with pytest.raises(RunNotFound, match="work in the folder that the script was recorded from, or give --store DIR"):
+        open_run(str(tmp_path / "elsewhere" / ".flor"))
+    other = tmp_path / "other" / ".flor"
+    make(other, "other.py", cwd=str(tmp_path))
+    with pytest.raises(RunNotFound, match=re.escape(f"holds 1 run of other scripts; {store} holds one: give --store {store}")):
+        find_run(str(other), str(script))
+
+
 def test_a_folder_that_is_still_being_made_is_no_run(tmp_path: Path) -> None:
     layout.create_run_folder(str(tmp_path))
     run_id = make(tmp_path)

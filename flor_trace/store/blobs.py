@@ -17,7 +17,7 @@ import zlib
 
 from flor_trace.errors import CorruptRecord
 from flor_trace.store import shuffled
-from flor_trace.store.files import AppendFile
+from flor_trace.store.files import AppendFile, sync_folder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ class PackWriter:
         self._dense = dense
         self._file: AppendFile | None = None
         self._number = first - 1
+        self._named = True  # whether the names of all packs made here are durable
         self.stored_bytes = 0
 
     def append(self, digest: str, data: bytes | memoryview) -> Generator[None, None, Entry]:
@@ -116,9 +117,12 @@ class PackWriter:
         return file, offset
 
     def sync(self) -> None:
-        """Make everything appended durable."""
+        """Make everything appended durable, and the packs' names."""
         if self._file is not None:
             self._file.sync()
+        if not self._named:
+            sync_folder(self._folder)
+            self._named = True
 
     def close(self) -> None:
         """Close the present pack."""
@@ -132,6 +136,7 @@ class PackWriter:
                 self._file.close()
             self._number += 1
             self._file = AppendFile(os.path.join(self._folder, pack_name(self._number)))
+            self._named = False
             self._file.append(PACK_MAGIC)
         return self._file
 

@@ -82,7 +82,6 @@ def _rewrite_blobs(run: Run, first: int) -> list[Entry]:
         writer.sync()
     finally:
         writer.close()
-    sync_folder(folder)
     return entries
 
 

@@ -25,6 +25,18 @@ def sync_folder(path: str) -> None:
         os.close(descriptor)
 
 
+def make_folder(path: str) -> None:
+    """Make a folder, and those above it that are missing, to last; one that is there already is left as it is."""
+    if os.path.isdir(path):
+        return
+    parent = os.path.dirname(os.path.abspath(path))
+    make_folder(parent)
+    os.makedirs(path, exist_ok=True)  # another process may be as far
+    # A folder that may be written to and not read cannot be synced.
+    if os.access(parent, os.R_OK):
+        sync_folder(parent)
+
+
 def sync_file(path: str) -> None:
     """Make a file's content durable."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -71,7 +83,7 @@ class AppendFile:
         status = os.fstat(self._descriptor)
         self._identity = (status.st_dev, status.st_ino)
         self.size = status.st_size
-        self._unsynced = 0
+        self._unsynced = self.size  # of what another writer left nothing is known to be durable
 
     def append(self, data: bytes | memoryview) -> None:
         """Append bytes; raises OSError when the disk does not take them."""

@@ -20,7 +20,7 @@ import zlib
 
 from flor_trace.errors import CorruptRecord, FormatTooNew, RunNotFound, StoreUnreadable
 from flor_trace.store import journal
-from flor_trace.store.files import read_bytes, sync_folder, write_atomically
+from flor_trace.store.files import make_folder, read_bytes, sync_folder, write_atomically
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def new_run_id() -> str:
 def create_run_folder(store: str) -> tuple[str, str]:
     """Make the folder of a new run; returns its id and path. Two processes never get the same one."""
     try:
-        os.makedirs(runs_folder(store), exist_ok=True)
+        make_folder(runs_folder(store))
         ignore = os.path.join(store, ".gitignore")
         if not os.path.exists(ignore):
             write_atomically(ignore, b"*\n")

@@ -85,6 +85,11 @@ class RunSink:
                 made._stored.update(entry[0] for entry in journal.decode(payload)["entries"])
             made.committed += kind == "snapshot"
         made.digests.update(digests or {})
+        if journal_size is not None:
+            # The other was stopped before it synced: the next commit may need any of these.
+            made._unsynced = [os.path.join(folder, layout.MANIFEST)]
+            for parent in (packs, os.path.join(folder, layout.SOURCES)):
+                made._unsynced += [os.path.join(parent, name) for name in os.listdir(parent)]
         return made
 
     def _begin(self, folder: str, first_pack: int, *, resume: bool) -> None:
@@ -264,7 +269,7 @@ class RunSink:
         for path in waiting:
             sync_file(path)
             yield
-        for folder in {os.path.dirname(path) for path in waiting} | {os.path.join(self._folder, layout.PACKS)}:
+        for folder in {os.path.dirname(path) for path in waiting}:
             sync_folder(folder)
             yield
 

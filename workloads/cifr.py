@@ -1,7 +1,7 @@
 """Cifr: SqueezeNet on 32x32 images, many short epochs.
 
     python workloads/cifr.py --scale tiny                # seconds
-    python workloads/cifr.py --scale cpu                 # about two minutes on two cores
+    python workloads/cifr.py --scale cpu                 # a minute or two, with one thread
     python workloads/cifr.py --scale paper --data cifar-100-python
 
 The script has the shape of PyTorch's MNIST example: `train` and `test` functions, a scheduler, the best model on disk. Without

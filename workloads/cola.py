@@ -1,7 +1,7 @@
 """CoLA: a RoBERTa-style encoder fine-tuned whole to judge whether a sentence is grammatical.
 
     python workloads/cola.py --scale tiny                # seconds
-    python workloads/cola.py --scale cpu                 # about two minutes on two cores
+    python workloads/cola.py --scale cpu                 # a minute or two, with one thread
     python workloads/cola.py --scale paper --data GLUE/CoLA --weights roberta.pt
 
 Short epochs and a large state, all of which changes at every step: for whoever takes snapshots this is the worst case. Without

@@ -1,7 +1,7 @@
 """ImgN: SqueezeNet at ImageNet's shape, eight epochs, in the manner of PyTorch's ImageNet example.
 
     python workloads/imgn.py --scale tiny                # seconds
-    python workloads/imgn.py --scale cpu                 # about two minutes on two cores
+    python workloads/imgn.py --scale cpu                 # a minute or two, with one thread
     python workloads/imgn.py --scale paper --data imagenet
 
 Loader workers, AverageMeter and ProgressMeter, top-1 and top-5, a checkpoint at every epoch and `--resume`. Without `--data` (a
@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 
 SCALES = {
     "tiny": dict(epochs=4, images=320, classes=6, size=64, width=8, batch_size=16, lr=0.02, workers=1),
-    "cpu": dict(epochs=8, images=1600, classes=12, size=64, width=16, batch_size=32, lr=0.03, workers=1),
+    "cpu": dict(epochs=8, images=7200, classes=12, size=64, width=16, batch_size=32, lr=0.03, workers=1),
     "gpu": dict(epochs=8, images=100000, classes=200, size=224, width=64, batch_size=256, lr=0.04, workers=8),
     "paper": dict(epochs=8, images=1281167, classes=1000, size=224, width=64, batch_size=256, lr=0.04, workers=8),
 }

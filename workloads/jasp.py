@@ -1,7 +1,7 @@
 """Jasp: a Jasper-like one-dimensional convolutional net that reads speech-like features, trained with CTC.
 
     python workloads/jasp.py --scale tiny                # seconds
-    python workloads/jasp.py --scale cpu                 # about two minutes on two cores
+    python workloads/jasp.py --scale cpu                 # a minute or two, with one thread
     python workloads/jasp.py --scale paper --data librispeech.tsv
 
 Few long epochs, each followed by greedy decoding and the word error rate. Without `--data` (a table with a saved feature tensor

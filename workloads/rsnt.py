@@ -1,7 +1,7 @@
 """RsNt: ResNet-152 on 32x32 images, driven by a trainer with meters and callbacks.
 
     python workloads/rsnt.py --scale tiny                # seconds, a ResNet of 14 layers
-    python workloads/rsnt.py --scale cpu                 # about two minutes on two cores
+    python workloads/rsnt.py --scale cpu                 # a minute or two, with one thread
     python workloads/rsnt.py --scale paper --data cifar-100-python
 
 Everything that changes hangs on one object, as in most home-made training frameworks. Without `--data` (CIFAR's folder of Python

@@ -1,7 +1,7 @@
 """RTE: a RoBERTa-style encoder fine-tuned to tell whether one sentence follows from another, most of it frozen.
 
     python workloads/rte.py --scale tiny                 # seconds
-    python workloads/rte.py --scale cpu                  # about two minutes on two cores
+    python workloads/rte.py --scale cpu                  # a minute or two, with one thread
     python workloads/rte.py --scale paper --data GLUE/RTE --weights roberta.pt
 
 Without `--data` (a folder with GLUE's train.tsv and dev.tsv) the pairs come from a small grammar: "a red cat chased the old dog"

@@ -1,7 +1,7 @@
 """Wiki: a RoBERTa-style masked language model trained from scratch, counted in steps, not in epochs.
 
     python workloads/wiki.py --scale tiny                # seconds
-    python workloads/wiki.py --scale cpu                 # about two minutes on two cores
+    python workloads/wiki.py --scale cpu                 # a minute or two, with one thread
     python workloads/wiki.py --scale paper --data wikitext-103-raw
 
 One loop over steps that draws from a stream without end, evaluates now and then, and runs in mixed precision. Without `--data`

@@ -158,7 +158,9 @@ class Service:
                     message = (*message[:2], _Mapped(descriptor, message[2]))
                 self._items.append(message)
                 self._wake()
-        except ChannelClosed:
+        except Exception:
+            # The channel is closed, or memory too short for a message or a slot: whatever has not come is the training process's to do,
+            # as after any other end of this one.
             self._ended = True
             self._wake()
 

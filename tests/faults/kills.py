@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -59,7 +60,9 @@ def kill_at_step(folder: Path, truth: Truth, step: str, findings: Findings, acti
 
 
 def kill_at_random(folder: Path, truth: Truth, dice: random.Random, findings: Findings) -> None:
-    """Record with a SIGKILL to the trainer, the writing process, or both, at a random time."""
+    """Record with a SIGKILL to the trainer, the writing process, or both, at a random time. What an earlier call has left in the folder
+    that was itself ended goes."""
+    shutil.rmtree(folder, ignore_errors=True)
     trial = Trial(folder, truth)
     trial.replay_options = dice.choice(REPLAYS)
     running = trial.start()

@@ -132,6 +132,25 @@ run.close(0)
     assert [record["text"] for record in run.events("output")] == [str(number) for number in range(12)]
 
 
+def test_a_writer_that_cannot_take_a_slot_leaves_the_work_to_the_thread(tmp_path: Path) -> None:
+    program = """
+from flor_trace.store import writer_process
+run.close()
+def refuse(descriptor, size):
+    raise OSError(12, "Cannot allocate memory")
+writer_process._Mapped = refuse
+run = writer.create(sys.argv[1] + "/other", script="train.py", argv=[])
+run.stand_by()
+for number in range(4):
+    snapshot(number, content(number))
+run.close(0)
+"""
+    carry_out(tmp_path, "process", program)
+    run = only_run(tmp_path / "other")
+    check(run, contents(4))
+    assert (run.status, run.damage, run.count("output")) == ("finished", [], 4)
+
+
 def test_what_a_killed_writer_told_last_is_not_done_again(tmp_path: Path) -> None:
     program = """
 import signal

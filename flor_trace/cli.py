@@ -39,6 +39,7 @@ RECORD_USAGE = """\
 usage: flor_trace record [OPTIONS] [--] (FILE | -m MODULE | -c CODE) [ARGS...]
 
 Runs the script as python would and records it. Everything after FILE, MODULE or CODE belongs to the script.
+The exit status is the script's own; 2 if nothing could be run.
 
   --store DIR        where runs are kept (.flor)
   --name S           a name for the run
@@ -102,6 +103,31 @@ EXAMPLES = {
     "config": """\
   flor_trace config
   FLOR_TRACE_OVERHEAD=0.05 flor_trace config --json
+""",
+}
+
+STATUSES = {
+    "replay": """\
+  0  exact, or within tolerance
+  1  a worker failed, for instance because a new statement raised an error
+  2  this cannot be done, and nothing was executed: no such run, or the source changed by more than log statements
+  3  the replay diverged from the record
+  130  interrupted; --resume goes on
+""",
+    "doctor": """\
+  0  nothing will be inexact, or only where a branch is taken that may not be
+  2  this cannot be done: no such script
+  3  something will be inexact; it is listed, and nothing else is wrong
+""",
+    "runs": """\
+  0  also where no run is recorded, for an empty list is an answer; stderr says so
+  2  the store cannot be read
+""",
+    "verify": """\
+  0  intact
+  1  stored bytes are damaged, or with --deep a worker failed
+  2  this cannot be done: no such run
+  3  with --deep: executed again, the run diverged
 """,
 }
 
@@ -277,7 +303,8 @@ def parse_replay(words: list[str]) -> dict[str, Any]:
 def _doctor(words: list[str]) -> int:
     import argparse
 
-    parser = _parser("doctor", "Tells what of a script will not be captured exactly; exits with 3 where something is found.")
+    about = "Tells what of a script will not be captured exactly, and what to do about it; without --run the script is only read."
+    parser = _parser("doctor", about)
     parser.add_argument("--run", action="store_true", help="also record its first seconds and replay a sample; its writes are kept away")
     parser.add_argument("--seconds", metavar="N", type=float, help="with --run: how many (20)")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -304,7 +331,7 @@ _ABOUT = {
     "the extra plot: pip install 'flor_trace[plot]'.",
     "config": "Tells every setting's value, and where it came from: a variable, pyproject.toml ([tool.flor_trace]), setup.cfg "
     "([flor_trace]), or the default. The command line goes before all of these.",
-    "verify": "Checks every stored byte of a run; exits with 1 where some are damaged. With --deep it executes a part of it again.",
+    "verify": "Checks every stored byte of a run. With --deep it executes a part of it again.",
     "rm": "Deletes runs.",
     "gc": "Deletes what crashed recordings and replays left behind, and the runs that the options do not keep; never one that is "
     "being recorded or used.",
@@ -321,7 +348,7 @@ def _query(command: str, words: list[str]) -> int:
         if command == "show":
             parser.add_argument("--budget", action="store_true", help="tell which boundaries got a snapshot, its cost, and why not")
         if command == "verify":
-            parser.add_argument("--deep", action="store_true", help="execute a sample of the run again; exits with 3 if it diverges")
+            parser.add_argument("--deep", action="store_true", help="execute a sample of the run again")
             parser.add_argument("--sample", metavar="N", type=int, default=4, help="with --deep: how many segments (4)")
             parser.add_argument("--workers", metavar="N", type=int, help="with --deep: how many processes (one per processor)")
     elif command == "rm":
@@ -395,8 +422,9 @@ def _parser(command: str, about: str) -> argparse.ArgumentParser:
         def error(self, message: str) -> NoReturn:
             raise UsageError(f"{command}: {message}")
 
+    epilog = "examples:\n" + EXAMPLES[command] + ("\nexit statuses:\n" + STATUSES[command] if command in STATUSES else "")
     parser = Parser(
-        prog=f"flor_trace {command}", description="\n".join(textwrap.wrap(about, 100)), epilog="examples:\n" + EXAMPLES[command],
+        prog=f"flor_trace {command}", description="\n".join(textwrap.wrap(about, 100)), epilog=epilog,
         formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
     )  # fmt: skip
     parser.add_argument("--store", metavar="DIR", help="where runs are kept (.flor)")

@@ -178,3 +178,13 @@ def test_a_reader_that_has_gone_ends_a_command_quietly() -> None:
     finally:
         os.close(writing_end)
     assert (run.returncode, run.stderr) == (cli.BROKEN_PIPE_STATUS, "")
+
+
+@pytest.mark.parametrize(
+    ("command", "status"),
+    [("doctor", "3  something will be"), ("replay", "3  the replay diverged"), ("runs", "0  also"), ("verify", "1  stored bytes")],
+)
+def test_help_tells_the_exit_statuses(command: str, status: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main([command, "--help"])
+    assert status in capsys.readouterr().out.partition("exit statuses:")[2]

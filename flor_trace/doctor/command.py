@@ -80,7 +80,11 @@ def _cost(figures: dict[str, Any]) -> str:
     if "snapshots_per_hour" in figures:
         text += (
             f"; an iteration takes {figures['iteration_seconds']:.3g} s, so by default up to {figures['snapshots_per_hour']} "
-            f"snapshots an hour at {100 * figures['expected_overhead']:.2g} % overhead "
-            f"(--every 1: {100 * figures['overhead_of_every_1']:.2g} %)"
+            f"snapshots an hour at {_percent(figures['expected_overhead'])} overhead "
+            f"(--every 1: {_percent(figures['overhead_of_every_1'])})"
         )
     return text
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %" if share >= 1 else f"{100 * share:.2g} %"

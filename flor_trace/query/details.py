@@ -11,6 +11,8 @@ from flor_trace.query.opaque import opaque_objects
 from flor_trace.store import catalog
 from flor_trace.store.reader import Run
 
+_OPAQUE = "(cannot be stored, and is not: replay makes its own, and uses no snapshot that depends on what has changed inside it)"
+
 
 def details(run: Run) -> dict[str, Any]:
     """A run's details as JSON values."""
@@ -64,6 +66,7 @@ def page(info: dict[str, Any]) -> str:
         ("snapshots", _snapshots(info)),
         ("disk", text.size(info["bytes"])),
         ("opaque", ", ".join(info["opaque"])),
+        ("", _OPAQUE if info["opaque"] else ""),
     ]
     parts = [text.columns([row for row in rows if row[1]])]
     if info["loops"]:

@@ -8,13 +8,13 @@ saw is suspected; if not, they are guilty, or, where there are none, the program
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from flor_trace.errors import FlorTraceError
 from flor_trace.replay.again import Execution, execute_again, restricted
 from flor_trace.replay.history import History
-from flor_trace.replay.plan import SEGMENT, Plan
+from flor_trace.replay.plan import SEGMENT, Plan, Unit
 from flor_trace.replay.report import Report
 from flor_trace.replay.restorer import DIVERGED
 from flor_trace.replay.unwritten import unwritten_memory
@@ -44,6 +44,7 @@ class Divergence:
     Attributes:
         unit: the index in `plan` of the first unit that diverged.
         changed: clauses about data files that are not what the run read.
+        loops: where each loop stands today, by name, as `file:line`.
     """
 
     run: Run
@@ -52,6 +53,7 @@ class Divergence:
     report: Report
     unit: int
     changed: Sequence[str]
+    loops: Mapping[str, str] = field(default_factory=dict)
 
 
 def find_causes(divergence: Divergence, say: Callable[[str], None]) -> list[str]:
@@ -68,7 +70,7 @@ def _find_causes(divergence: Divergence, say: Callable[[str], None]) -> list[str
     if known:
         return known
     unit = divergence.plan.units[divergence.unit]
-    stretch = f"iterations {unit.start}.. of the replayed loop" if unit.kind == SEGMENT else "that part of the script"
+    stretch = _described(unit, divergence)
     if unit.seconds > EXAMINED_SECONDS:
         hint = "`flor_trace verify --deep` tells whether the run itself repeats"
         return [f"not looked for, since {stretch} took {unit.seconds:.0f} s: {hint}"]
@@ -83,6 +85,18 @@ def _find_causes(divergence: Divergence, say: Callable[[str], None]) -> list[str
     # Also where that repetition was exact: without statements in between, such memory is no divergence (see `withheld`).
     unwritten = unwritten_memory(divergence.report.first, modules)
     return found if unwritten is None else [unwritten, *(cause for cause in found if not cause.startswith("not found"))]
+
+
+def _described(unit: Unit, divergence: Divergence) -> str:
+    """A unit in words that can stand in a sentence."""
+    if unit.kind != SEGMENT:
+        return "that part of the script"
+    loop, _ = divergence.plan.partitions[unit.partition]
+    last = unit.end if unit.end is None or unit.end_inner else unit.end - 1
+    which = f"from iteration {unit.start} on" if last is None else f"iteration {unit.start}"
+    if last is not None and last > unit.start:
+        which = f"iterations {unit.start} to {last}"
+    return f"the loop at {divergence.loops.get(loop, loop)}, {which} (counted from 0),"
 
 
 def known_causes(divergence: Divergence) -> list[str]:

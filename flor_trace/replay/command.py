@@ -373,7 +373,7 @@ def _execute(
     if report.verdict == "diverged" and diff.changes:
         report.causes = [f"the edits that --accept-changes has let pass: {', '.join(diff.changed_lines)}"]
     elif report.verdict == "diverged" and not report.failures:
-        report.causes = find_causes(Divergence(run, history, plan, report, report.unit or 0, changed), _say)
+        report.causes = find_causes(Divergence(run, history, plan, report, report.unit or 0, changed, diff.loop_places), _say)
     (folder / "report.json").write_text(json.dumps(report.as_json()))
     if outcome.failures:
         keep_for_resume(folder)

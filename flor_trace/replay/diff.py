@@ -225,6 +225,14 @@ class RunDiff:
         return [(name, change) for name, each in self.modules.items() for change in each.changes]
 
     @property
+    def loop_places(self) -> dict[str, str]:
+        """Where each loop stands today, by name, as `file:line`."""
+        return {
+            key: f"{os.path.basename(self.paths[name])}:{line}"
+            for name, each in self.modules.items() for (line, _), key in each.loops.items()
+        }  # fmt: skip
+
+    @property
     def mutations(self) -> list[str]:
         """The hindsight statements that change recorded state for certain, each with its place, for the user."""
         return [

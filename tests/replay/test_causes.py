@@ -223,6 +223,7 @@ def test_a_hindsight_statement_is_guilty_or_innocent(tmp_path: Path) -> None:
     guilty.script.write_text(STATE.replace("    print(", "    history.append(-1)\n    print("))
     said = guilty.diverged()
     assert "these hindsight statements changed the state" in said and "train.py:5" in said
+    assert re.search(r"without them the loop at train\.py:2, .*iterations? \d.* \(counted from 0\), replays exactly", said), said
     innocent = Folder(tmp_path / "b", ENTROPY)
     innocent.script.write_text(ENTROPY.replace("        total +=", "        print('@@', epoch)\n        total +="))
     said = innocent.diverged()

@@ -64,9 +64,9 @@ class Measured:
         pairs = [(self.good.get(("plain", n)), entry) for (which, n), entry in sorted(self.good.items()) if which == kind]
         return [100 * (entry[field] / plain[field] - 1) for plain, entry in pairs if plain is not None]
 
-    def stalls(self) -> list[float]:
+    def stalls(self, kind: str = "record") -> list[float]:
         """Per cent of its time that the training thread of a recording stood still, by its own account."""
-        return [100 * entry["stall"] / entry["trained"] for entry in self.of("record") if entry["trained"]]
+        return [100 * entry["stall"] / entry["trained"] for entry in self.of(kind) if entry["trained"]]
 
     @property
     def overhead(self) -> float | None:
@@ -108,5 +108,5 @@ class Measured:
     def same_output(self) -> list[bool]:
         """Of each recording, whether it printed what the plain run printed."""
         plain = self.of("plain")
-        recorded = [entry for kind in ("record", "foreground", "every 1") for entry in self.of(kind)]
+        recorded = [entry for kind in ("record", "foreground", "every 1", "paper's budget") for entry in self.of(kind)]
         return [entry["output"] == plain[0]["output"] for entry in recorded] if plain else []

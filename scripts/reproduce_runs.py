@@ -23,6 +23,9 @@ from workload_cases import CASES
 REPLAYS = ("outer 1", "outer 2", "inner 1", "inner 2")
 INITS = ("weak", "strong")
 ABLATIONS = ("foreground", "every 1", *INITS)
+# What Flor may spend (VLDB 2021, section 5.3: one fifteenth), and what a statement in the outer loop gains by it.
+PAPER_BUDGET = "0.0667"
+BUDGETS = ("paper's budget", "outer, paper's budget")
 # The one whose script can resume by itself.
 RESUMES = "imgn"
 
@@ -49,6 +52,7 @@ def tasks(names: list[str], rounds: int, replay_rounds: int, ablated: list[str],
                 kinds += ["side by side", *random.sample(REPLAYS, k=len(REPLAYS))]
             found += [Task(name, kind, number) for kind in kinds]
         if number == 0:
+            found += [Task(name, kind, 0) for name in (names if ablated else []) for kind in BUDGETS]
             found += [Task(name, kind, 0) for name in ablated for kind in ABLATIONS]
             saving = [name for name in names if name in ablated or name == RESUMES] if peers else []
             found += [Task(name, kind, 0) for name in saving for kind in ("saved", *(["resumed"] if name == RESUMES else []))]
@@ -82,6 +86,9 @@ class Workplace:
         if kind in REPLAYS:
             which, workers = kind.split()
             return self._replay(which, workers)
+        if kind in BUDGETS:
+            place = BUDGETS[0]
+            return self._recorded(place, "--overhead", PAPER_BUDGET) if kind == place else self._replay("outer", "1", place=place)
         if kind == "foreground":
             return self._recorded("record", *self.often, FLOR_TRACE_WRITER="foreground")
         if kind == "every 1":
@@ -115,7 +122,7 @@ class Workplace:
         (self.folder / f"{place}.out").write_bytes(ran.stdout)
         fields = {"seconds": ran.seconds, "cpu": ran.cpu, "memory": ran.memory, "output": self._steady(ran.stdout)}
         fields.update(of_recording(folder / ".flor"))
-        if place != "run":
+        if place not in ("run", BUDGETS[0]):
             shutil.rmtree(folder)
         return fields
 
@@ -130,13 +137,13 @@ class Workplace:
             fields[place.name] = digest(lines)
         return fields
 
-    def _replay(self, which: str, workers: str, *options: str) -> dict[str, Any]:
+    def _replay(self, which: str, workers: str, *options: str, place: str = "run") -> dict[str, Any]:
         """Replay the recording of round 0; exit status 3 says that it diverged, which is a result."""
-        folder = self._put(self.folder / "run", which)
+        folder = self._put(self.folder / place, which)
         ran = run(folder, "-m", "flor_trace", "replay", "--workers", workers, *options, self.case.script)
         if ran.status not in (0, 3):
             good(ran)
-        (self.folder / f"{' '.join((which, workers, *options))}.out").write_bytes(ran.stdout)
+        (self.folder / f"{' '.join((place, which, workers, *options))}.out").write_bytes(ran.stdout)
         report = report_of(folder)
         told = {"verdict": report["verdict"], "first": report["first"], "prologue": report["prologue_seconds"]}
         return {"seconds": ran.seconds, "cpu": ran.cpu, "memory": ran.memory, "lines": digest(ran.stdout), **told}

@@ -4,9 +4,9 @@
     scripts/reproduce --only rte --quick            the smallest scale: whether everything runs, in a minute or two
 
 Every round of a workload is a plain run and a recorded one; the first also has two plain runs at once, which tell what two workers can
-attain and what statements have to print, and replays of an outer and an inner statement with one and two workers. Then, for some
-workloads, come ablations (written in the foreground; without the budget; weak and strong initialisation) and peers (checkpoints by hand,
-resuming from one, FlorDB).
+attain and what statements have to print, and replays of an outer and an inner statement with one and two workers. Then come recordings with
+the paper's budget of a fifteenth, each with the replay of an outer statement, and for some workloads ablations (written in the foreground;
+without the budget; weak and strong initialisation) and peers (checkpoints by hand, resuming from one, FlorDB).
 
 Each measurement is one line in a file in `--folder`; a bench that is started again goes on where it was ended, tries again what failed,
 and adds rounds. The report is made of all lines there, in the same folder; `--write` puts it into workloads/, too.

@@ -16,7 +16,7 @@ from measuring import Failed, Results, beside, fresh, good, insert, run, side_by
 from reproduce_measured import Measured  # noqa: E402
 from reproduce_plots import draw  # noqa: E402
 from reproduce_report import page  # noqa: E402
-from reproduce_runs import ABLATIONS, REPLAYS, Task, digest, hindsight, tasks  # noqa: E402
+from reproduce_runs import ABLATIONS, BUDGETS, REPLAYS, Task, digest, hindsight, tasks  # noqa: E402
 from reproducing import anywhere, asked  # noqa: E402
 from workload_cases import CASES, PAPER  # noqa: E402
 
@@ -125,6 +125,16 @@ def test_ablations_and_peers_stand_beside_ours() -> None:
     assert row(text, "What it takes on the disk")[4] == "480.0 MB in 20 files"
 
 
+def test_what_a_larger_budget_buys_is_told() -> None:
+    more = [recorded(104.0, "paper's budget", stall=4.0, snapshots=80), replayed("outer, paper's budget", 15.0)]
+    text = report([*entries(), *more])
+    assert row(text, "What a larger budget buys")[1:] == ["0.20 % [0.20 to 0.20]", "20", "30.0", "4.00 %", "80", "15.0 s", "10.0"]
+    assert "4 of 4 recordings printed what the plain run did, and 5 of 5 replays were exact" in text
+    assert "(target: at least 20: met)" in text, "the targets are those of the default budget"
+    wrong = [*entries(), more[0], replayed("outer, paper's budget", 15.0, lines=OTHER)]
+    assert "- CoLA, outer, paper's budget: exact ; other lines than the truth" in report(wrong)
+
+
 def test_a_report_of_one_measurement_can_be_made() -> None:
     text = report([entry("plain", 100.0, output=PRINTED)])
     assert "Runs of seconds" not in text and "Rounds: 0" in text and "fewer than three rounds" in text
@@ -139,6 +149,8 @@ def test_something_of_every_workload_comes_first() -> None:
     assert [task.workload for task in first] == ["rte"] * 7 + ["cola"] * 7 + ["imgn"] * 7
     assert all({task.kind for task in first[n : n + 2]} == {"plain", "record"} for n in (0, 7, 14))
     rest = found[len(first) :]
+    assert rest[:6] == [Task(name, kind, 0) for name in ("rte", "cola", "imgn") for kind in BUDGETS]
+    rest = rest[6:]
     assert [task.kind for task in rest[:4]] == list(ABLATIONS)
     assert rest[4:9] == [Task("cola", "saved", 0), Task("imgn", "saved", 0), Task("imgn", "resumed", 0),
                          Task("cola", "flordb", 0), Task("cola", "flordb replay", 0)]  # fmt: skip

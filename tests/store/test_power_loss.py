@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from flor_trace.errors import StoreUnreadable
 from flor_trace.store import blobs, journal, layout, writer
 from flor_trace.store.blobs import digest_of
 from flor_trace.store.reader import open_run
@@ -139,3 +141,27 @@ def test_a_writer_that_took_over_syncs_the_name_of_its_pack(disk: Disk, tmp_path
     list(second.perform(("commit", journal.payload_of({"kind": "snapshot", "id": 1}), [digest_of(b"y")], [], 0)))
     check(disk, tmp_path, 2)
     second.close()
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.EIO])
+def test_a_file_system_that_cannot_sync_folders_is_recorded_on_and_one_that_fails_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(number, os.strerror(number))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    store = str(tmp_path / "a/.flor")
+    if number == errno.EIO:
+        with pytest.raises(StoreUnreadable, match="Input/output error"):
+            writer.create(store, script="train.py", argv=[])
+        return
+    run = writer.create(store, script="train.py", argv=[])
+    snapshot(run, 0, b"x")
+    run.close(0)
+    assert run.failed is None
+    assert len(open_run(store).snapshots(verify=True)) == 1

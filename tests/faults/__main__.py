@@ -27,10 +27,11 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, help="work here, leave what failed, and go on from an earlier call's tally there")
     options = parser.parse_args()
     folder = options.folder or Path(tempfile.mkdtemp(prefix="faults-"))
-    truth = learn(folder / f"truth-{time.time_ns()}", SCRIPTS[options.script])
+    call = folder / f"call-{time.time_ns()}"
+    truth = learn(call / "truth", SCRIPTS[options.script])
     failures = []
     if options.named:
-        findings = named.everything(folder, truth, random.Random(options.seed))
+        findings = named.everything(call, truth, random.Random(options.seed))
         print(f"named faults: {findings.counts}")
         failures += findings.failures
     failures += _random_kills(folder, truth, options.script, options.seed, options.kills)

@@ -288,7 +288,7 @@ def _check_replayable(run: Run, history: History) -> None:
 
 def _plan(run: Run, history: History, diff: RunDiff, options: ReplayOptions, where: Where | None) -> Plan:
     probes = [
-        Probe(statement.function, tuple(statement.enclosing_loops), frozenset(statement.carried) | leftovers)
+        Probe(statement.function, tuple(statement.enclosing_loops), frozenset(statement.carried) | leftovers, bool(statement.binds))
         for (_, statement), leftovers in zip(diff.hindsight, _read_behind(diff), strict=True)
     ]
     iterations = None

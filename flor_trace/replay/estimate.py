@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from flor_trace.replay.history import History, RecordedActivation, SnapshotRef
+from flor_trace.replay.passing import Passing
 from flor_trace.replay.units import AFTER, PROLOGUE, SEGMENT, Unit
 from flor_trace.runtime.position import END_OF_RUN, EXIT, Boundary
 
@@ -153,17 +154,19 @@ def stalls_before(history: History, moment: float) -> float:
     return sum(ref.stall for ref in history.snapshots.values() if ref.seconds <= moment)
 
 
-def forecast(plan: Plan, history: History, costs: Costs) -> Forecast:
+def forecast(plan: Plan, history: History, costs: Costs, passing: Passing) -> Forecast:
     """Let simulated workers execute the plan: each takes the next unit as soon as it is free."""
     prologue = plan.prologue_seconds
-    end, restores, work, longest = _makespan(plan, history, costs)
+    end, restores, work, longest = _makespan(plan, history, costs, passing)
     low = (1 - START_SHARE) * prologue + (1 - RESTORE_SHARE) * restores / plan.workers + (1 - WORK_SHARE) * work / plan.workers
     high = end + START_SHARE * prologue + RESTORE_SHARE * restores / plan.workers + WORK_SHARE * work / plan.workers
     bound = _bound(end, prologue, restores / plan.workers, longest, work / plan.workers)
     return Forecast(end, min(low, end), high, prologue, restores, work, longest, bound)
 
 
-def _makespan(plan: Plan, history: History, costs: Costs, spread: float = 0.0) -> tuple[float, float, float, float]:
+def _makespan(
+    plan: Plan, history: History, costs: Costs, passing: Passing, spread: float = 0.0
+) -> tuple[float, float, float, float]:
     """When the last worker is done, what all spend on restoring and on work, and the longest unit.
 
     `spread`: the last worker is slower by this share, the first faster, the others in between.
@@ -179,7 +182,7 @@ def _makespan(plan: Plan, history: History, costs: Costs, spread: float = 0.0) -
         if unit.kind == PROLOGUE:
             continue
         now, number, last = heapq.heappop(free)
-        moving = speeds[number] * _moving(unit, last, plan, history, partitions, costs)
+        moving = speeds[number] * _moving(unit, last, plan, history, partitions, costs, passing)
         working = speeds[number] * costs.slowdown * unit.seconds
         restores += moving
         work += working
@@ -190,17 +193,17 @@ def _makespan(plan: Plan, history: History, costs: Costs, spread: float = 0.0) -
     return end, restores, work, longest
 
 
-def expected_seconds(plan: Plan, history: History, costs: Costs) -> float:
+def expected_seconds(plan: Plan, history: History, costs: Costs, passing: Passing) -> float:
     """How long a plan takes, half of it judged by workers that are equally fast and half by ones that are not: what divides
     evenly looks best among equals, and is worst where one of them is held up."""
     expected = plan.seconds
     if plan.workers == 1 or not costs.spread:
         return expected
-    return (expected + _makespan(plan, history, costs, costs.spread)[0]) / 2
+    return (expected + _makespan(plan, history, costs, passing, costs.spread)[0]) / 2
 
 
 def _moving(
-    unit: Unit, last: int, plan: Plan, history: History, partitions: list[RecordedActivation], costs: Costs
+    unit: Unit, last: int, plan: Plan, history: History, partitions: list[RecordedActivation], costs: Costs, passing: Passing
 ) -> float:
     """What a worker whose last unit was `last` needs to get to a unit."""
     before = plan.units[unit.index - 1] if unit.index > 0 else None
@@ -211,7 +214,7 @@ def _moving(
     partition = partitions[unit.partition]
     if plan.sequential or plan.init == "strong":
         return partition.seconds_until(unit.start)
-    moving = 0.0 if unit.start == 0 else costs.jump(history, partition)
+    moving = _to_iteration(unit, plan.units[last] if last >= 0 else None, history, partition, costs, passing)
     if unit.start_inner is not None:
         inner = history.activations.get(unit.start_inner.key)
         moving += costs.restore(history.snapshots.get(Boundary(*unit.start_inner)), Boundary(*unit.start_inner.key, 0))
@@ -220,6 +223,22 @@ def _moving(
     elif plan.init == "weak" and unit.start:
         moving += partition.seconds_until(unit.start) - partition.seconds_until(unit.start - 1)
     return moving
+
+
+def _to_iteration(
+    unit: Unit, last: Unit | None, history: History, partition: RecordedActivation, costs: Costs, passing: Passing
+) -> float:
+    """From the end of a worker's last unit to the head of the unit's first iteration: iterations are passed from an end without a
+    snapshot to the first head, from which a jump can start, and again from the last head before the unit."""
+    if unit.start == 0:
+        return 0.0
+    begin = 0
+    if last is not None and last.kind == SEGMENT and last.partition == unit.partition and last.end is not None:
+        begin = last.end
+    head = passing.next_head(partition, begin)
+    if head is None or head >= unit.start:
+        return passing.between(partition, begin, unit.start)
+    return passing.between(partition, begin, head) + costs.jump(history, partition) + passing.reach(partition, unit.start)
 
 
 def _joins(before: Unit, unit: Unit) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -91,6 +91,7 @@ class History:
     demoted: set[str] = field(default_factory=set)
     status: int | None = None
     last: Boundary | None = None
+    _outputs: Callable[[int], Iterable[Mapping[str, Any]]] = lambda first: ()
     _heads: dict[ActivationKey, list[int]] = field(default_factory=dict)
     _behind: dict[ActivationKey, int] = field(default_factory=dict)
     _children: dict[ActivationKey | None, list[RecordedActivation]] = field(default_factory=dict)
@@ -98,7 +99,7 @@ class History:
     @classmethod
     def read(cls, run: RecordedRun) -> History:
         """Collect what the journal holds."""
-        history = cls()
+        history = cls(_outputs=run.outputs)
         for record in run.snapshots():
             ref = _snapshot(record)
             history.snapshots[ref.at] = ref
@@ -147,6 +148,29 @@ class History:
         """How many output records there were when an activation had come to its exit; None if it never did."""
         ref = self.snapshots.get(Boundary(*key, EXIT))
         return self._behind.get(key) if ref is None else ref.outputs
+
+    def outputs_before(self, key: ActivationKey, iteration: int) -> int:
+        """How many output records there were when an iteration whose time was kept began; -1 if that is not known.
+
+        They are counted from the last place before it where their number was noted, for which reading a few of them will do.
+        """
+        activation = self.activations[key]
+        if len(activation.ticks) < iteration or activation.outputs < 0:
+            return -1
+        known = [activation.outputs]
+        known += [self.snapshots[Boundary(*key, head)].outputs for head in self.heads(key) if head <= iteration]
+        for child in self.children(key):
+            assert child.parent is not None
+            if child.parent[2] >= iteration:
+                break
+            known += [child.outputs, self.outputs_behind(child.key) or 0]
+        count = max(known)
+        for record in self._outputs(count):
+            within = [place[2] for place in record["at"] if tuple(place[:2]) == key]
+            if not within or within[0] >= iteration:
+                break
+            count += 1
+        return count
 
     def skippable(self, key: ActivationKey) -> bool:
         """Whether the snapshots needed to skip an activation exist."""

@@ -10,6 +10,7 @@ from flor_trace.errors import UsageError
 from flor_trace.replay.carry import CALLER
 from flor_trace.replay.estimate import Costs, expected_seconds, forecast, prologue_seconds, run_seconds, stalls_before
 from flor_trace.replay.history import ActivationKey, History, RecordedActivation
+from flor_trace.replay.passing import Passing
 from flor_trace.replay.stretches import Asked, Stretch, Where, cuts_within, everything
 from flor_trace.replay.stretches import iterations as only_iterations
 from flor_trace.replay.units import AFTER, PROLOGUE, SEGMENT, SHARES, Cut, Inner, Unit, choose, cuts
@@ -36,6 +37,8 @@ class Plan:
         init: how a worker gets to its first iteration: "jump" to its snapshot, "weak" (to the snapshot before it, executing
             the rest) or "strong" (through all iterations before it, skipping the loops in them); Flor's two modes.
         sequential: state made by hindsight statements flows between iterations, so that nothing is jumped over.
+        executed: loops that are executed wherever a worker comes past them, for what hindsight statements bind in them others
+            may read behind.
         prologue_seconds: estimated time from a worker's start to its first unit.
         forecast: the estimate (see `estimate.Forecast`), by name.
     """
@@ -47,6 +50,7 @@ class Plan:
     sequential: bool
     workers: int
     init: str = "jump"
+    executed: set[str] = field(default_factory=set)
     prologue_seconds: float = 0.0
     forecast: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -58,14 +62,15 @@ class Plan:
 
     def as_json(self) -> dict[str, Any]:
         """For `--json` and for the workers."""
-        return {**asdict(self), "probed": sorted(self.probed)}
+        return {**asdict(self), "probed": sorted(self.probed), "executed": sorted(self.executed)}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Plan:
         """The inverse of `as_json` after a passage through JSON."""
         units = [_unit(fields) for fields in data["units"]]
         partitions = [(loop, entry) for loop, entry in data["partitions"]]
-        return cls(**{**data, "units": units, "partitions": partitions, "probed": set(data["probed"])})
+        loops = {name: set(data[name]) for name in ("probed", "executed")}
+        return cls(**{**data, **loops, "units": units, "partitions": partitions})
 
 
 def _unit(fields: dict[str, Any]) -> Unit:
@@ -78,12 +83,13 @@ class Probe:
     """Where a hindsight statement stands: its function and the recorded loops around it in that function.
 
     `carried` names the loops between whose iterations it keeps state, `CALLER` among them if that may be any loop from
-    which its function is called.
+    which its function is called; `binds`: whether it binds names, that others may read behind a loop around it.
     """
 
     function: str
     loops: tuple[str, ...]
     carried: frozenset[str] = frozenset()
+    binds: bool = False
 
 
 def make_plan(
@@ -117,11 +123,14 @@ def make_plan(
     if sequential:
         workers = 1
     costs = costs or Costs()
+    executed = probed if any(p.binds and (p.loops or not p.function.endswith(":<module>")) for p in probes) else set()
+    passing = Passing(history, costs, executed)
+    may_pass = passing if init == "jump" and workers > 1 else None
     skips = _Skips(history, probed, run_all, costs)
     asked = _asked(iterations, where)
 
     def divided(share: float) -> Plan:
-        units = _units(history, partitions, ONE_PIECE if sequential else workers, skips, asked, share)
+        units = _units(history, partitions, ONE_PIECE if sequential else workers, skips, asked, share, may_pass)
         if iterations is not None or where is not None:
             units = _restrict(units, partitions, iterations, where, probed)
         segments = sum(u.kind == SEGMENT for u in units)
@@ -133,17 +142,21 @@ def make_plan(
             sequential=sequential,
             workers=max(1, min(workers, segments)),
             init=init,
+            executed=executed,
         )
         first = partitions[0] if partitions else None
         plan.prologue_seconds = prologue_seconds(history, costs, first, skips.before(first))
-        plan.forecast = forecast(plan, history, costs).as_json()
+        plan.forecast = forecast(plan, history, costs, passing).as_json()
         return plan
 
     plan = divided(SHARES[0])
     if plan.workers > 1:
-        others = min(map(divided, SHARES[1:]), key=lambda other: expected_seconds(other, history, costs))
+        def expected(each: Plan) -> float:
+            return expected_seconds(each, history, costs, passing)
+
+        others = min(map(divided, SHARES[1:]), key=expected)
         worth = WORTH_FEWER_SEGMENTS if costs.spread else 1.0  # nobody waits for the output of a simulation
-        if expected_seconds(others, history, costs) < worth * expected_seconds(plan, history, costs):
+        if expected(others) < worth * expected(plan):
             plan = others
     if history.last is not None:
         plan.notes.append(f"the recorded run was killed or is still running: its last snapshot, {history.last}, is where replay ends")
@@ -241,14 +254,15 @@ def _asked(iterations: tuple[int, int | None] | None, where: Where | None) -> As
 
 
 def _units(
-    history: History, partitions: list[RecordedActivation], workers: int, skips: _Skips, asked: Asked, share: float
-) -> list[Unit]:
+    history: History, partitions: list[RecordedActivation], workers: int, skips: _Skips, asked: Asked, share: float,
+    passing: Passing | None,
+) -> list[Unit]:  # fmt: skip
     first = partitions[0] if partitions else None
     ended = history.snapshots[history.last].outputs if history.last else None
     units = [Unit(0, PROLOGUE, outputs=(0, first.outputs if first else ended))]
     for number, activation in enumerate(partitions):
         behind = history.outputs_behind(activation.key)
-        units.extend(_segments(history, activation, number, len(units), workers, skips, asked(activation), share))
+        units.extend(_segments(history, activation, number, len(units), workers, skips, asked(activation), share, passing))
         following = partitions[number + 1] if number + 1 < len(partitions) else None
         if activation.exit in ("exhausted", "break"):
             outputs = (-1 if behind is None else behind, following.outputs if following else ended)
@@ -259,17 +273,18 @@ def _units(
 
 def _segments(
     history: History, activation: RecordedActivation, number: int, index: int, workers: int, skips: _Skips, asked: list[Stretch],
-    share: float,
+    share: float, passing: Passing | None,
 ) -> list[Unit]:  # fmt: skip
     """The segments of what is wanted of one partitioned activation."""
     key = activation.key
     total = activation.seconds - sum(skips.saved(child) for child in history.children(key))
-    every = cuts(history, activation, skips.seconds_of)
+    every = cuts(history, activation, skips.seconds_of, passing)
     last_outputs = history.outputs_behind(key)
     parts = [cuts_within(every, stretch, history, total) for stretch in asked]
     wanted = sum((end.at if end else total) - within[0].at for within, end in parts)
     units: list[Unit] = []
-    for within, behind in parts:
+    for within, until_here in parts:
+        behind = until_here and _with_outputs(until_here, key, history)
         begin, seconds = within[0].at, (behind.at if behind else total) - within[0].at
         chosen = within[:1]
         if workers != ONE_PIECE:
@@ -277,6 +292,7 @@ def _segments(
             sharing = max(round(workers * seconds / wanted), 1) if wanted > 0 else workers
             picked = choose(shifted, seconds, sharing, skips.costs.jump(history, activation), share)
             chosen = [replace(cut, at=cut.at + begin) for cut in picked]
+        chosen = [_with_outputs(cut, key, history) for cut in chosen]
         until: list[Cut | None] = [*chosen[1:], behind]
         if activation.exit == "unfinished" and behind is None:
             chosen, until = _to_the_last(history, activation, within, chosen)
@@ -292,6 +308,12 @@ def _segments(
                 )
             )  # fmt: skip
     return units
+
+
+def _with_outputs(cut: Cut, key: ActivationKey, history: History) -> Cut:
+    """A place with what is not looked up for all of them, where there is no snapshot: how many output records precede it."""
+    unknown = cut.outputs < 0 and cut.inner is None
+    return replace(cut, outputs=history.outputs_before(key, cut.iteration)) if unknown else cut
 
 
 def _to_the_last(

@@ -57,6 +57,8 @@ class ReplaySession:
         self.mover = Mover(history, plan, restorer, link, avoided, mismatches)
         self._jumped = False
         self._at_work = False
+        # The last unit ended where there is no snapshot: a move waits for the next one.
+        self._ended_between = False
         self.at_end: Callable[[], None] = lambda: None
         # Whether the output of a hindsight statement is asked for (see `where.Filter`).
         self.shows: Callable[[FrameType], bool] = lambda frame: True
@@ -178,13 +180,15 @@ class ReplaySession:
         late_base = ref if ref is not None and self.history.heads(key)[0] == activation.iteration else None
         if not self._in_segment_of(key):
             self._verify_head(ref, frame, moving=True)
-            return late_base is None or not self._pass_by(activation, frame, late_base)
+            base = ref if self._ended_between else late_base
+            self._ended_between = self._ended_between and ref is None
+            return base is None or not self._pass_by(activation, frame, base)
         if self._never_was(activation):
             self._stop_here(activation)
         unit = self.unit
         assert unit is not None
         if not unit.is_over(activation.iteration):
-            ahead = activation.iteration < unit.start and (not self._jumped or late_base is not None)
+            ahead = ref is not None and activation.iteration < unit.start and (not self._jumped or late_base is not None)
             self._verify_head(ref, frame, moving=ahead)
             if ahead:
                 self._jump(activation, frame)
@@ -196,8 +200,11 @@ class ReplaySession:
         staying = self._in_segment_of(key) and self.unit is not None and self.unit.start == activation.iteration
         self._verify_head(ref, frame, moving=not staying)
         if self._in_segment_of(key):
-            self._jump(activation, frame)
+            if ref is not None:  # else iterations are passed until one comes whose head can be compared
+                self._jump(activation, frame)
+            self.owned = self.unit is not None and self.unit.has_begun(activation.iteration)
             return True
+        self._ended_between = ref is None
         return ref is None or not self._pass_by(activation, frame, ref)
 
     def _verify_head(self, ref: SnapshotRef | None, frame: FrameType, moving: bool) -> None:
@@ -271,7 +278,7 @@ class ReplaySession:
 
     def _must_run(self, key: ActivationKey) -> bool:
         """Whether a loop's output is wanted here, or its hindsight statements keep state, or skipping it would take longer."""
-        if self.mover.sooner_executed(key):
+        if self.mover.sooner_executed(key) or key[0] in self.plan.executed:
             return True
         if not self.owned and not self.plan.sequential:
             return False

@@ -9,6 +9,7 @@ from itertools import accumulate
 from typing import NamedTuple
 
 from flor_trace.replay.history import ActivationKey, History, RecordedActivation
+from flor_trace.replay.passing import Passing
 from flor_trace.runtime.position import Boundary
 
 PROLOGUE = "prologue"
@@ -25,6 +26,8 @@ SMALLEST_SHARE = 0.05
 # A segment should last this many times longer than it takes to restore its start; two for each worker there are in any case,
 # for that many workers were asked for, and what one that fails had finished is kept.
 WORTH_RESTORING = 5.0
+# A place without a snapshot can only help if what it costs is so much less than executing all that is before it.
+WORTH_PASSING = 0.5
 # One worker's segments only serve to show their output early and to keep what is finished.
 SECONDS_PER_UNIT_OF_ONE = 5.0
 # A cut between iterations is better than one within, if it is no further from where it is wanted than this part of a segment.
@@ -82,28 +85,36 @@ class Unit:
 
 @dataclass(frozen=True)
 class Cut:
-    """A snapshot at which a segment may begin.
+    """A place at which a segment may begin: at a snapshot, or a short way behind one.
 
     Attributes:
         iteration: of the partitioned activation.
         inner: the place within the iteration, None for its beginning.
         at: seconds of replay from the activation's entry to here.
-        outputs: how many output records precede it.
+        outputs: how many output records precede it, -1 if that has not been looked up.
+        detour: seconds that it costs that no snapshot is here (see `passing`).
     """
 
     iteration: int
     inner: Inner | None
     at: float
     outputs: int
+    detour: float = 0.0
 
 
-def cuts(history: History, activation: RecordedActivation, seconds_of: Callable[[RecordedActivation], float | None]) -> list[Cut]:
+def cuts(
+    history: History,
+    activation: RecordedActivation,
+    seconds_of: Callable[[RecordedActivation], float | None],
+    passing: Passing | None = None,
+) -> list[Cut]:
     """Every place where a segment may begin, in order; the first is the entry.
 
     Args:
         history: the run.
         activation: the partitioned activation.
         seconds_of: how long an activation directly inside takes when it is skipped; None if it is executed.
+        passing: how long it takes to get to iterations without a snapshot; None: segments begin at snapshots only.
     """
     inside: dict[int, list[RecordedActivation]] = {}
     for child in history.children(activation.key):
@@ -119,6 +130,10 @@ def cuts(history: History, activation: RecordedActivation, seconds_of: Callable[
         if iteration in heads and iteration > 0 and (iteration < activation.iterations or unfinished):
             outputs = history.snapshots[Boundary(*activation.key, iteration)].outputs
             found.append(Cut(iteration, None, begun[iteration] - saved, outputs))
+        elif passing is not None and not unfinished and 0 < iteration < min(activation.iterations, len(activation.ticks) + 1):
+            detour = passing.around(activation, iteration)
+            if detour < WORTH_PASSING * (begun[iteration] - saved):
+                found.append(Cut(iteration, None, begun[iteration] - saved, -1, detour))
         passed = begun[iteration] - saved
         for child in inside.get(iteration, ()):
             skipped = seconds_of(child)
@@ -193,13 +208,25 @@ def choose(every: list[Cut], seconds: float, workers: int, restore_seconds: floa
 
 
 def _nearest(rest: list[Cut], due: float, length: float) -> int:
-    """The number of the cut to take; a list of cuts is ascending, so only those around `due` matter."""
-    after = bisect_left(rest, due, key=lambda cut: cut.at)
-    around = range(max(after - 1, 0), min(after + 1, len(rest)))
-    best = min(around, key=lambda number: abs(rest[number].at - due))
+    """The number of the cut to take. A list of cuts is ascending, so only those around `due` matter; what the want of a snapshot
+    costs counts like the distance from where the cut is wanted, and must be little beside the segment."""
+    first = bisect_left(rest, due - length / 2, key=lambda cut: cut.at)
+    last = bisect_left(rest, due + length / 2, key=lambda cut: cut.at)
+    near = [number for number in range(first, last) if WORTH_RESTORING * rest[number].detour <= length]
+    near = near or [*range(max(first - 1, 0), min(last + 1, len(rest))), *_snapshots_around(rest, first)]
+
+    def off(number: int) -> float:
+        return abs(rest[number].at - due) + rest[number].detour
+
+    best = min(near, key=off)
     if rest[best].inner is None:
         return best
-    near = OUTER_CUT_TOLERANCE * length
-    first = bisect_left(rest, due - near, key=lambda cut: cut.at)
-    whole = [n for n in range(first, len(rest)) if rest[n].inner is None and rest[n].at <= due + near]
-    return min(whole, key=lambda number: abs(rest[number].at - due), default=best)
+    whole = [n for n in near if rest[n].inner is None and off(n) <= OUTER_CUT_TOLERANCE * length]
+    return min(whole, key=off, default=best)
+
+
+def _snapshots_around(rest: list[Cut], place: int) -> list[int]:
+    """The last snapshot before a place in the list and the first behind it."""
+    before = next((number for number in range(place - 1, -1, -1) if not rest[number].detour), None)
+    behind = next((number for number in range(place, len(rest)) if not rest[number].detour), None)
+    return [number for number in (before, behind) if number is not None]

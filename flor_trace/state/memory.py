@@ -117,7 +117,7 @@ class Memory:
         else:
             known.flags |= flags
             if nbytes > known.nbytes:
-                known.nbytes, known.owner = nbytes, (owner, known.owner)
+                known.nbytes, known.owner = nbytes, owner if device != "cpu" else (owner, known.owner)
         return address
 
     def joined(self) -> dict[int, int]:
@@ -131,8 +131,10 @@ class Memory:
             region = self.regions[address]
             if last is not None and last.device == region.device and address < last.address + last.nbytes:
                 end = max(last.address + last.nbytes, address + region.nbytes)
+                if last.device != "cpu" and end > last.address + last.nbytes:
+                    raise RuntimeError(f"two allocations of {last.device} overlap in part, and cannot be read as one")
                 last.nbytes = end - last.address
-                last.owner = (last.owner, region.owner)
+                last.owner = (last.owner, region.owner) if last.device == "cpu" else last.owner
                 last.flags |= region.flags
                 last.see(region.low, region.high)
                 moved[address] = last.address

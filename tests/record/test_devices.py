@@ -150,3 +150,17 @@ def test_a_boundary_within_a_capture_gets_no_snapshot_and_says_why(tmp_path: Pat
     assert [item["at"][2] for item in run.snapshots()] == [0, 1, 2, 4, "exit", "end"], "the head of 3 comes after the body of 2"
     (passed,) = [item for item in decisions(run) if not item["taken"]]
     assert (passed["first"], REASONS[passed["why"]]) == (3, "a CUDA graph was being captured, and nothing may be read meanwhile")
+
+
+def test_memory_that_two_storages_of_a_device_look_at_is_read_through_the_larger(waits: list[str]) -> None:
+    whole = torch.arange(100, dtype=torch.uint8)
+    memory = Memory()
+    for start, end in ((0, 50), (0, 100), (20, 40)):
+        address = memory.add(WHERE + start, end - start, whole[start:end], device="cuda:0")
+        memory.regions[address].see(address, address + end - start)
+    assert memory.joined() == {WHERE + 20: WHERE}
+    (buffer,) = memory.buffers({}).values()
+    assert (buffer.nbytes, buffer.digest) == (100, bytes_digest(whole.numpy()))
+    memory.add(WHERE + 90, 20, whole[:20], device="cuda:0")
+    with pytest.raises(RuntimeError, match="two allocations of cuda:0 overlap in part"):
+        memory.joined()

@@ -10,7 +10,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 from faults import disk, exits, kills
-from faults.world import PURE, Findings, Trial, Truth, learn
+from faults.world import LARGE, PURE, Findings, Trial, Truth, learn
 
 from flor_trace.store import layout
 from flor_trace.store.reader import Run
@@ -26,6 +26,16 @@ def test_a_kill_at_a_named_step(step: str, tmp_path: Path, truth: Truth) -> None
     findings = Findings()
     assert kills.kill_at_step(tmp_path / "trial", truth, step, findings)
     assert findings.failures == []
+
+
+def test_kills_at_a_step_of_the_writing_process(tmp_path: Path) -> None:
+    large = learn(tmp_path / "truth", LARGE)
+    for action in ("writer", "orphan"):
+        findings = Findings()
+        assert kills.kill_at_step(tmp_path / action, large, "write pack 8 half", findings, action)
+        assert findings.failures == []
+        assert findings.counts["replayed exactly"] == 1
+    assert "write pack 8 half" in kills.WRITERS_STEPS
 
 
 def test_a_kill_at_a_random_time(tmp_path: Path, truth: Truth) -> None:

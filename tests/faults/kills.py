@@ -35,13 +35,17 @@ STEPS = [
     for moment in moments
 ]
 """Where the hook kills: an operation on a kind of file, which one, and when."""
+WRITERS_STEPS = [
+    step for step in STEPS if step.split()[1] in ("pack", "journal", "folder") and not step.startswith(("create journal", "create folder"))
+]
+"""Those that the writing process of a large training comes to."""
 REPLAYS = (("--workers", "1"), ("--workers", "2"), ("--workers", "2", "--init", "strong"), ("--workers", "1", "--init", "weak"))
 """How the run that a random kill left is replayed: one worker skips inner loops, a second one jumps to where its segment starts."""
 
 
 def kill_at_step(folder: Path, truth: Truth, step: str, findings: Findings, action: str = "kill") -> bool:
-    """Record with a kill at a named step, of the process that carries it out or (`trainer`) of the training; False if no
-    such step was reached."""
+    """Record with a kill at a named step, of the process that carries it out or (`trainer`) of the training; with `writer` and `orphan`
+    the same at a step of the writing process. False if no such step was reached."""
     trial = Trial(folder, truth)
     done = trial.wait(trial.start(f"{step} {action}"))
     what = f"{action} at {step}"

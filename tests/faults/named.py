@@ -6,7 +6,7 @@ import random
 from pathlib import Path
 
 from faults import damage, disk, exits, kills
-from faults.world import Findings, Truth
+from faults.world import LARGE, Findings, Truth
 
 DISK_SIZES = (8 << 10, 64 << 10, 400 << 10, 1500 << 10)
 """Sizes of a file system, in bytes, that the recordings here fill."""
@@ -19,6 +19,10 @@ def everything(folder: Path, truth: Truth, dice: random.Random) -> Findings:
     for number, step in enumerate(kills.STEPS):
         for action in ("kill", "trainer"):
             kills.kill_at_step(folder / f"step-{number}-{action}", truth, step, findings, action)
+    if truth.source == LARGE:
+        for number, step in enumerate(kills.WRITERS_STEPS):
+            for action in ("writer", "orphan"):
+                kills.kill_at_step(folder / f"step-{number}-{action}", truth, step, findings, action)
     for number, fault in enumerate(disk.FAILING):
         disk.failing_step(folder / f"failing-{number}", truth, fault, findings)
     for size in DISK_SIZES:

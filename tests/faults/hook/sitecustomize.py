@@ -6,8 +6,9 @@ Every Python process of a trial has this folder on its path and `FAULTS_PLAN` in
 
 such as `write journal 3 half kill`: in the third write to a journal, after half of the bytes, SIGKILL. *Operations*: write, sync,
 replace, create, any. *Kinds* of file: journal, pack, manifest, source, folder, any. *Moments*: before, half (writes only), after.
-*Actions*: kill (this process), trainer (the training process, another one where a process of its own writes), ENOSPC or EROFS
-(this and every later operation fails so), slow (each operation takes 20 ms longer). The file may be emptied at any time.
+*Actions*: kill (this process), trainer (the training process, another one where a process of its own writes), writer and orphan (the
+same two, but only operations of a writing process count), ENOSPC or EROFS (this and every later operation fails so), slow (each
+operation takes 20 ms longer). The file may be emptied at any time.
 """
 
 import errno
@@ -17,6 +18,7 @@ import time
 
 PLAN = os.environ.get("FAULTS_PLAN", "")
 STORE = os.environ.get("FAULTS_STORE", "")
+KILLS = ("kill", "trainer", "writer", "orphan")
 
 
 def _kind(path):
@@ -39,13 +41,16 @@ class Striker:
         self.nth = int(nth)
         self.seen = 0
         self.struck = False
+        self.home = os.getpid()
 
     def due(self, operation, path):
         """Whether this very operation is the one; operations are counted in each process by itself."""
         if self.operation not in (operation, "any") or not self._concerns(path):
             return False
+        if self.action in ("writer", "orphan") and os.getpid() == self.home:
+            return False
         self.seen += 1
-        return self.seen == self.nth or (self.seen > self.nth and self.action not in ("kill", "trainer"))
+        return self.seen == self.nth or (self.seen > self.nth and self.action not in KILLS)
 
     def _concerns(self, path):
         kind = _kind(path)
@@ -58,8 +63,8 @@ class Striker:
                 file.write(str(os.getpid()))
         if self.action == "slow":
             time.sleep(0.02)
-        elif self.action in ("kill", "trainer"):
-            if self.action == "trainer":
+        elif self.action in KILLS:
+            if self.action in ("trainer", "orphan"):
                 with open(PLAN + ".trainer") as file:
                     os.kill(int(file.read()), signal.SIGKILL)
             else:
@@ -86,11 +91,11 @@ def _wrapped(striker, operation, real, path_of, halve=None):
         if striker.moment == "half" and halve is not None:
             result = real(*halve(args), **keywords)
             # A full disk takes what fits and says so at the next write.
-            if striker.action in ("kill", "trainer"):
+            if striker.action in KILLS:
                 striker.strike()
             return result
         result = real(*args, **keywords)
-        if striker.action in ("kill", "trainer", "slow"):
+        if striker.action in (*KILLS, "slow"):
             striker.strike()
         return result
 

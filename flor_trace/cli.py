@@ -199,6 +199,13 @@ def _dispatch(words: list[str]) -> int:
         return _doctor(rest)
     if command in _QUERIES:
         return _query(command, rest)
+    import difflib
+
+    known = ("record", "replay", "doctor", *_QUERIES)
+    if command.endswith(".py"):
+        raise UsageError(f"there is no command {command!r}: write `flor_trace record {command}` to run and record it")
+    if close := difflib.get_close_matches(command, known, 1):
+        raise UsageError(f"there is no command {command!r}: did you mean {close[0]}?")
     raise UsageError(f"there is no command {command!r}: write record, replay, doctor, {', '.join(_QUERIES)}")
 
 
@@ -273,8 +280,8 @@ def parse_replay(words: list[str]) -> dict[str, Any]:
     """What replay was told, by option name."""
     parser = _parser("replay", "Prints what log statements added since would have printed in the recorded run.")
     parser.add_argument("--run", metavar="ID", help="the run: an id, the beginning of one, a name, or @last (the last run of FILE)")
-    parser.add_argument("--workers", metavar="N|auto", help="how many processes")
-    parser.add_argument("--iterations", metavar="A:B", help="only these iterations of the main loop")
+    parser.add_argument("--workers", metavar="N|auto", help="how many processes (auto: as many as the cores allow)")
+    parser.add_argument("--iterations", metavar="A:B", help="only iterations A to B - 1 of the main loop, counted from 0; or one: A")
     parser.add_argument("--where", metavar="CONDITION", help="only where this is true of the loop variables: 'epoch == 7 and step < 100'")
     parser.add_argument("--resume", action="store_const", const=True, help="go on with the run's last replay that was interrupted")
     parser.add_argument("--show", metavar="new|all", help="the new output alone, or all of it (new)")
@@ -420,7 +427,8 @@ def _parser(command: str, about: str) -> argparse.ArgumentParser:
 
     class Parser(argparse.ArgumentParser):
         def error(self, message: str) -> NoReturn:
-            raise UsageError(f"{command}: {message}")
+            needed = message.replace("the following arguments are required: ", "it needs ").removesuffix(", ARGS")
+            raise UsageError(f"{command}: {needed}")
 
     epilog = "examples:\n" + EXAMPLES[command] + ("\nexit statuses:\n" + STATUSES[command] if command in STATUSES else "")
     parser = Parser(

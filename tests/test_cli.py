@@ -99,6 +99,10 @@ def test_replay_hands_on_to_its_command(monkeypatch: pytest.MonkeyPatch, tmp_pat
         (["show", "--store", "/nonexistent"], "no run is recorded in /nonexistent"),
         (["rm"], "RUN"),
         (["frobnicate"], "there is no command 'frobnicate'"),
+        (["recrod", "train.py"], "did you mean record?"),
+        (["train.py", "--lr", "1"], "write `flor_trace record train.py`"),
+        (["doctor"], "doctor: it needs FILE"),
+        (["replay", "--store", "/nonexistent", "nosuch.py"], "no run of nosuch.py is recorded in /nonexistent, which does not exist"),
     ],
 )
 def test_a_wrong_use_is_one_sentence_and_status_2(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -82,6 +82,7 @@ def test_without_hindsight_statements_the_run_is_verified(folder: Folder) -> Non
     done = folder.replay("--workers", "2")
     assert (done.returncode, done.stdout) == (0, "")
     assert "replay exact" in done.stderr
+    assert re.search(r"no statement has been added to \S+ or its modules since run \S+ was recorded: this only verifies it", done.stderr)
 
 
 @pytest.mark.parametrize("workers", ["1", "2", "3"])

@@ -98,6 +98,8 @@ def plot(store: str, reference: str, names: list[str], *, replay: str = "all", t
         found = [one for name in names for one in metrics.chosen(found, name)]
     if as_json:
         text.write_json([{"name": one.name, "values": one.values, "iterations": one.at} for one in found])
+    elif not names and not found:
+        _tell([f"run {run.id} has printed no numbers behind words, so there is nothing to draw"])
     elif not names:
         rows: list[tuple[str, ...]] = [("name", "values", "first", "last", "least", "greatest")]
         for one in found:

@@ -78,12 +78,19 @@ def _replay(run: Run, options: ReplayOptions) -> int:
     if options.dry_run:
         print(json.dumps(plan.as_json(), indent=1) if options.json else describe_plan(plan, history, diff))
         return EXACT_STATUS
-    for note in [*plan.notes, *damages(run)]:
+    for note in [*_nothing_new(run, diff), *plan.notes, *damages(run)]:
         _say(note)
     changed = changed_inputs(run)
     for change in shortened(changed):
         _say(f"{change}: what is computed from it will differ")
     return _execute(run, history, diff, plan, options, changed, where, request, unfinished)
+
+
+def _nothing_new(run: Run, diff: RunDiff) -> list[str]:
+    """Tells the user who has forgotten to save an edit, or meant another run, that this replay has nothing to print."""
+    if diff.hindsight or diff.changes:
+        return []
+    return [f"no statement has been added to {run.script} or its modules since run {run.id} was recorded: this only verifies it"]
 
 
 def changed_inputs(run: Run) -> list[str]:

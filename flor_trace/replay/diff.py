@@ -290,7 +290,8 @@ def _parse(source: bytes, module: str, which: str, filename: str = "<unknown>") 
     try:
         return ast.parse(source, filename)
     except (SyntaxError, ValueError, RecursionError) as error:
-        raise SourceChanged(f"the {which} source of {module} is not valid Python: {error}") from error
+        what = f"today's {filename}" if which == "present" and filename != "<unknown>" else f"the {which} source of {module}"
+        raise SourceChanged(f"{what} is not valid Python: {error}") from error
 
 
 def _position(node: ast.AST) -> tuple[int, int]:

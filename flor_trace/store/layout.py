@@ -184,7 +184,7 @@ def resolve(store: str, reference: str) -> str:
         return fitting[0]
     if fitting:
         raise RunNotFound(f"{len(fitting)} runs begin with {reference}: {', '.join(fitting[:4])}{', …' if len(fitting) > 4 else ''}")
-    raise RunNotFound(f"no run in {store} has the id or name {reference}")
+    raise RunNotFound(f"no run in {store} has the id or name {reference} (`flor_trace runs` lists them)")
 
 
 def _name_of(store: str, run_id: str) -> str | None:

@@ -36,7 +36,8 @@ def find_run(store: str, script: str) -> Run:
     if not ids:
         raise RunNotFound(layout.nothing_recorded(store, script))
     others = f"; {elsewhere}" if elsewhere else f", which holds {len(ids)} run{'s' * (len(ids) > 1)} of other scripts"
-    raise RunNotFound(f"no run of {script} is recorded in {store}{others}{_elsewhere(store, script)}")
+    missing = "" if os.path.exists(script) else f"there is no file {script}, and "
+    raise RunNotFound(f"{missing}no run of {script} is recorded in {store}{others}{_elsewhere(store, script)}")
 
 
 def _elsewhere(store: str, script: str) -> str:

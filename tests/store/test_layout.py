@@ -105,7 +105,7 @@ def test_the_last_run_of_a_script_is_found_by_its_path(tmp_path: Path, monkeypat
     assert find_run(str(store), "./x/../train.py").id == new
     with pytest.raises(RunNotFound, match=f"no run of moved/train.py .*{new} is of .*/train.py: give --run {new}"):
         find_run(str(store), "moved/train.py")
-    with pytest.raises(RunNotFound, match=r"no run of unknown.py is recorded in .* holds 3 runs of other scripts"):
+    with pytest.raises(RunNotFound, match=r"there is no file unknown.py, and no run of .* holds 3 runs of other scripts"):
         find_run(str(store), "unknown.py")
     (store / "runs" / new / "manifest.json").write_text("{")
     assert find_run(str(store), "train.py").id == new

@@ -27,6 +27,8 @@ _PROBE_BYTES = 64 << 20
 _PROBE_SECONDS = 0.05
 # How far the parts of an estimate may be off, as shares: recorded times vary, and snapshots share unchanged memory.
 WORK_SHARE, START_SHARE, RESTORE_SHARE = 0.1, 0.25, 0.6
+# The ways in which workers may differ, as parts of the spread that is expected (see `_makespan`).
+UNEQUAL = (-1.0, -0.5, 0.5, 1.0)
 # A part that takes this share of the whole is worth telling.
 TELLING_SHARE = 0.4
 
@@ -169,7 +171,7 @@ def _makespan(
 ) -> tuple[float, float, float, float]:
     """When the last worker is done, what all spend on restoring and on work, and the longest unit.
 
-    `spread`: the last worker is slower by this share, the first faster, the others in between.
+    `spread`: the last worker is slower by this share, the first faster, the others in between; the other way round if negative.
     """
     partitions = [history.activations[key] for key in plan.partitions]
     prologue = plan.prologue_seconds
@@ -194,12 +196,14 @@ def _makespan(
 
 
 def expected_seconds(plan: Plan, history: History, costs: Costs, passing: Passing) -> float:
-    """How long a plan takes, half of it judged by workers that are equally fast and half by ones that are not: what divides
-    evenly looks best among equals, and is worst where one of them is held up."""
+    """How long a plan takes, half of it judged by workers that are equally fast and half by ones that are not, the first or the last
+    of them being the slowest: what divides evenly looks best among equals, and is worst where one of them is held up."""
     expected = plan.seconds
     if plan.workers == 1 or not costs.spread:
         return expected
-    return (expected + _makespan(plan, history, costs, passing, costs.spread)[0]) / 2
+    spreads = [share * costs.spread for share in UNEQUAL]
+    unequal = [_makespan(plan, history, costs, passing, spread)[0] for spread in spreads]
+    return (expected + sum(unequal) / len(unequal)) / 2
 
 
 def _moving(

@@ -129,8 +129,8 @@ def make_plan(
     skips = _Skips(history, probed, run_all, costs)
     asked = _asked(iterations, where)
 
-    def divided(share: float) -> Plan:
-        units = _units(history, partitions, ONE_PIECE if sequential else workers, skips, asked, share, may_pass)
+    def divided(share: float, passing_to: Passing | None) -> Plan:
+        units = _units(history, partitions, ONE_PIECE if sequential else workers, skips, asked, share, passing_to)
         if iterations is not None or where is not None:
             units = _restrict(units, partitions, iterations, where, probed)
         segments = sum(u.kind == SEGMENT for u in units)
@@ -149,12 +149,16 @@ def make_plan(
         plan.forecast = forecast(plan, history, costs, passing).as_json()
         return plan
 
-    plan = divided(SHARES[0])
-    if plan.workers > 1:
-        def expected(each: Plan) -> float:
-            return expected_seconds(each, history, costs, passing)
+    def expected(each: Plan) -> float:
+        return expected_seconds(each, history, costs, passing)
 
-        others = min(map(divided, SHARES[1:]), key=expected)
+    def best(shares: Iterable[float]) -> Plan:
+        ways = [None] if may_pass is None else [None, may_pass]
+        return min((divided(share, way) for share in shares for way in ways), key=expected)
+
+    plan = best(SHARES[:1])
+    if plan.workers > 1:
+        others = best(SHARES[1:])
         worth = WORTH_FEWER_SEGMENTS if costs.spread else 1.0  # nobody waits for the output of a simulation
         if expected(others) < worth * expected(plan):
             plan = others

@@ -44,8 +44,11 @@ def offline_environment(scratch: Path) -> dict[str, str]:
     }
 
 
-TRACKER_VARIABLES = frozenset(offline_environment(Path()))
-"""Never part of a snapshot: replay sets them otherwise than they were recorded."""
+_RANDOM_NAMES = ("MLFLOW_EXPERIMENT_ID", "MLFLOW_RUN_ID")
+# MLflow tells its child processes by these what it writes to; the numbers are drawn anew with each store.
+
+TRACKER_VARIABLES = frozenset([*offline_environment(Path()), *_RANDOM_NAMES])
+"""Never part of a snapshot: in replay they have, by us or by the tracker, other values than were recorded."""
 
 
 def redirect_native_temporaries(scratch: Path) -> None:
@@ -61,7 +64,11 @@ def redirect_native_temporaries(scratch: Path) -> None:
     os.putenv("CUDA_CACHE_PATH", os.path.join(folder, "cuda"))
 
 
-COMPILERS = ("torch._inductor.codecache", "torch._inductor.cpp_builder")
+COMPILERS = (
+    "torch._inductor.codecache",
+    "torch._inductor.cpp_builder",
+    "wandb.sdk.lib.service.service_process",  # its program says by a file in the folder where it listens
+)
 """Modules that start other programs in temporary folders which they have made with `tempfile`."""
 
 

@@ -154,3 +154,23 @@ def test_writing_can_be_allowed_by_path(folder: Path, tmp_path: Path) -> None:
     assert list(out.iterdir()) == []
     _run(folder, "replay", "--workers", "1", "--store", "../store", "--allow-writes", str(out), "writes.py")
     assert (out / "x").read_text() == "xxx" and (out / "shell").exists()
+
+
+RANDOM_NAME = """
+import os
+with open("/proc/sys/kernel/random/uuid") as drawn:
+    os.environ["MLFLOW_EXPERIMENT_ID"] = drawn.read()  # as MLflow does for its child processes
+total = 0
+for epoch in range(3):
+    total += epoch
+"""
+
+
+def test_what_a_tracker_names_its_run_in_the_environment_is_no_difference(tmp_path: Path) -> None:
+    script = tmp_path / "train.py"
+    script.write_text(RANDOM_NAME)
+    recorded = _run(tmp_path, "record", "--every", "1", "train.py")
+    assert recorded.returncode == 0, recorded.stderr
+    script.write_text(RANDOM_NAME + "    print(total)\n")
+    done = _run(tmp_path, "replay", "train.py")
+    assert (done.returncode, done.stdout) == (0, "0\n1\n3\n"), done.stderr

@@ -654,6 +654,23 @@ def test_a_compiler_sees_the_temporary_folders_that_were_made_for_it(overlay: Ov
         subprocess.run(["true"], cwd=folder)  # the script's own lie in the overlay, out of sight of other programs
 
 
+def test_a_tracker_reads_what_its_own_program_wrote(overlay: Overlay, monkeypatch: pytest.MonkeyPatch) -> None:
+    from flor_trace.runtime.guarded_imports import guard_imports
+
+    name = "wandb.sdk.lib.service.service_process"  # starts a program, and waits for a file that says where it listens
+    service = ModuleType(name)
+    service.tempfile = tempfile  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, name, service)
+    imported: dict[str, Callable[[], None]] = {}
+    guard_imports(imported.__setitem__, Path(overlay.scratch))
+    imported[name]()
+    with service.tempfile.TemporaryDirectory() as folder:
+        port_file = Path(folder, "port.txt")
+        subprocess.run(["sh", "-c", 'echo unix=socket > "$0"', str(port_file)], check=True)
+        assert port_file.read_text() == "unix=socket\n"
+        assert os.path.realpath(folder).startswith(os.path.realpath(overlay.scratch))
+
+
 def square(number: int) -> int:
     Path("from a child").write_text(str(number))
     return number * number

@@ -24,6 +24,7 @@ from flor_trace.replay.coordinator import Coordinator, Outcome
 from flor_trace.replay.diff import RunDiff, diff_run
 from flor_trace.replay.engines.local import LocalEngine
 from flor_trace.replay.estimate import measured
+from flor_trace.replay.hindsight_files import FILES, describe_gathered, describe_misread, gather
 from flor_trace.replay.history import History
 from flor_trace.replay.interrupts import Interrupts
 from flor_trace.replay.kept import header
@@ -372,6 +373,9 @@ def _execute(
         raise ReplayInterrupted(_interrupted(folder, len(coordinator.outcome.stretches), len(plan.units))) from None
     else:
         report = Report.of(outcome, merger.verdict, diff)
+        gathered = None if outcome.failures else gather(folder, manifest["cwd"], sorted(outcome.stretches), options.isolate)
+        if gathered is not None and gathered.misread:
+            report.misread(describe_misread(gathered))
         whole = options.iterations is None and options.where is None
         keeper.end({"verdict": report.verdict, "complete": not outcome.failures and whole})
     finally:
@@ -379,8 +383,10 @@ def _execute(
         keeper.close()
     if report.verdict == "diverged" and diff.changes:
         report.causes = [f"the edits that --accept-changes has let pass: {', '.join(diff.changed_lines)}"]
-    elif report.verdict == "diverged" and not report.failures:
+    elif report.verdict == "diverged" and not report.failures and not report.misread_files:
         report.causes = find_causes(Divergence(run, history, plan, report, report.unit or 0, changed, diff.loop_places), _say)
+    if gathered is not None:
+        report.notes += describe_gathered(gathered, report.verdict == "diverged")
     (folder / "report.json").write_text(json.dumps(report.as_json()))
     if outcome.failures:
         keep_for_resume(folder)
@@ -409,7 +415,8 @@ def _clear(folder: Path) -> None:
     """Leave of a replay what it found, and not what its workers needed: scratch folders hold all that the script wrote."""
     for entry in folder.iterdir():
         if entry.is_dir():
-            shutil.rmtree(entry)
+            if entry.name != FILES:
+                shutil.rmtree(entry)
         elif entry.name not in (JOURNAL, "report.json"):
             entry.unlink()
 

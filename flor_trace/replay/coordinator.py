@@ -13,6 +13,7 @@ from typing import Any
 from flor_trace.errors import ReplayFailed
 from flor_trace.replay.avoid import Avoided
 from flor_trace.replay.engines import Engine, WorkerHandle
+from flor_trace.replay.hindsight_files import put_aside
 from flor_trace.replay.interrupted import Interruption
 from flor_trace.replay.link import Inbox
 from flor_trace.replay.plan import PROLOGUE, Plan
@@ -240,6 +241,7 @@ class Coordinator:
         unit = message["unit"]
         self.outcome.stretches[unit] = Stretch(worker.transcript, worker.start, message["end"])
         worker.unit, worker.last = None, unit
+        put_aside(self._scratch / f"files-{worker.number}", self._scratch, unit)
         self._note({"kind": "done", "unit": unit, "file": worker.transcript.name, "start": worker.start, "end": message["end"]})
         self._progress.tally.ends(worker.number, done=True)
         self._completed(unit, self.outcome)

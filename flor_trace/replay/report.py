@@ -23,6 +23,7 @@ class Report:
         unit: the index of the unit that it was found in.
         mismatches: in what this machine differs from the recording one: bits may differ, so that "exact" is not said.
         causes: of a divergence, the likeliest first, as far as could be found out (see `replay.causes`).
+        misread_files: whether hindsight statements have read files as they are not (see `hindsight_files`).
         prologue_seconds: the longest time that a worker took from its start to its first unit.
     """
 
@@ -41,6 +42,13 @@ class Report:
     mismatches: list[str] = field(default_factory=list)
     causes: list[str] = field(default_factory=list)
     prologue_seconds: float = 0.0
+    misread_files: bool = False
+
+    def misread(self, text: str) -> None:
+        """Hindsight statements have read files as they are not: what they have printed may be wrong."""
+        self.misread_files = True
+        self.first = text if self.verdict != DIVERGED else self.first
+        self.verdict = DIVERGED
 
     @classmethod
     def of(cls, outcome: Outcome, output: OutputVerdict, diff: RunDiff) -> Report:
@@ -103,7 +111,7 @@ def describe_report(report: Report) -> str:
     else:
         lines.append(f"replay diverged {report.first} ({checked})")
         lines += [f"likely cause: {cause}" for cause in report.causes]
-        if report.hindsight and not report.causes:
+        if report.hindsight and not report.causes and not report.misread_files:
             where = ", ".join(report.hindsight)
             lines.append(
                 f"if the recording replays exactly without them, these changed the state or its course: {where} "

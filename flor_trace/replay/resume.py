@@ -21,6 +21,7 @@ from typing import Any
 
 from flor_trace.errors import UsageError
 from flor_trace.replay.plan import Plan
+from flor_trace.runtime.hindsight_files import FOLDER
 
 LEDGER = "ledger"
 _SPEC = re.compile(r"worker-\d+\.json")
@@ -149,7 +150,8 @@ def keep_for_resume(folder: Path) -> None:
     """Leave of an interrupted replay what `--resume` needs, and what dead workers said last; the scratch folders go."""
     for entry in folder.iterdir():
         if entry.is_dir():
-            shutil.rmtree(entry)
+            if entry.name != FOLDER:
+                shutil.rmtree(entry)
         elif entry.suffix in (".out", ".pickle") or _SPEC.fullmatch(entry.name) or (entry.suffix == ".err" and not entry.stat().st_size):
             entry.unlink()
 

@@ -21,6 +21,7 @@ from flor_trace.replay.plan import AFTER, PROLOGUE, SEGMENT, Plan, Unit
 from flor_trace.replay.restorer import Restorer
 from flor_trace.replay.transcript import HINDSIGHT_NONE, TranscriptWriter
 from flor_trace.runtime.engine import Runtime
+from flor_trace.runtime.hindsight_files import HindsightFiles
 from flor_trace.runtime.loops import Activation
 from flor_trace.runtime.output import calling_line, calling_lines
 from flor_trace.runtime.position import END_OF_RUN, EXIT, Boundary
@@ -63,10 +64,28 @@ class ReplaySession:
         # Whether the output of a hindsight statement is asked for (see `where.Filter`).
         self.shows: Callable[[FrameType], bool] = lambda frame: True
         self.unit: Unit | None = plan.units[0] if owns_prologue and plan.units[0].kind == PROLOGUE else None
-        self.owned = self.unit is not None
+        self._owned = self.unit is not None
+        self.files: HindsightFiles | None = None
         # The traceback of a script that raises where nothing is owned is in no transcript.
         self._unowned_errors: deque[str] = deque(maxlen=400)
         self._partition_of = {key: number for number, key in enumerate(plan.partitions)}
+
+    @property
+    def owned(self) -> bool:
+        """Whether what happens belongs to the unit."""
+        return self._owned
+
+    @owned.setter
+    def owned(self, value: bool) -> None:
+        begins, self._owned = value and not self._owned, value
+        if begins and self.files is not None and self.unit is not None:
+            self.files.begin(self.unit.index)
+
+    def follow_files(self, files: HindsightFiles) -> None:
+        """Keep what hindsight statements write to files."""
+        self.files = files
+        if self._owned and self.unit is not None:
+            files.begin(self.unit.index)
 
     # -- boundaries ---------------------------------------------------------------------------------------------
 
@@ -299,6 +318,8 @@ class ReplaySession:
     def _finish_unit(self) -> None:
         unit, self.unit = self.unit, None
         if unit is not None and self.owned:
+            if self.files is not None:
+                self.files.end(unit.index)
             self.link.tell("done", unit=unit.index, end=self.transcript.position())
         self.owned = False
         self._jumped = False

@@ -37,9 +37,9 @@ from flor_trace.runtime.files import FileState
 from flor_trace.runtime.guarded_imports import guard_imports
 from flor_trace.runtime.headroom import RoomyDriver, with_room
 from flor_trace.runtime.hindsight import HindsightProbe
+from flor_trace.runtime.hindsight_files import HindsightFiles, NotedOverlay
 from flor_trace.runtime.offline import offline_environment, redirect_native_temporaries
 from flor_trace.runtime.output import Streams, serve_terminal_size
-from flor_trace.runtime.overlay import Overlay
 from flor_trace.runtime.position import Boundary
 from flor_trace.runtime.probes import ProbeFactory
 from flor_trace.runtime.sources import DAMAGED, Sources, paired
@@ -73,7 +73,7 @@ class Worker:
         self._sources.load(_recorded_values(self._run, self._history))
         self._sources.watch_libraries()
         self._sources.on_damage = self._value_is_damaged
-        self._overlay = Overlay(Path(spec["overlay"]), [Path(self._run.folder), *map(Path, spec["allow"])])
+        self._overlay = NotedOverlay(Path(spec["overlay"]), [Path(self._run.folder), *map(Path, spec["allow"])])
         self._files_before = _files_before(self._run)
         self._machine = Surroundings([event["facts"] for event in self._run.events("machine")], self._run.manifest["env"])
         self._process = os.getpid()
@@ -97,6 +97,9 @@ class Worker:
         self._session.mover.buries = any(re.search(rb"__del__|weakref", source) for source in sources)
         if spec.get("where"):
             self._session.shows = Filter(Condition(spec["where"]["condition"]), spec["where"]["places"]).shows
+        if not self._diff.identical:
+            first = self._plan.units[0].index if self._plan.units else 0
+            self._session.follow_files(HindsightFiles(self._runtime, self._overlay, frozenset(self._files_before), first))
         self._isolator = self._make_isolator() if spec.get("isolate") else None
 
     def _make_isolator(self) -> Isolator:

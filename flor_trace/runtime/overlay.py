@@ -49,6 +49,11 @@ class Overlay(Layers):
         super().set_view(view[0])
         self.recorded.set_view(view[1])
 
+    def unwrite(self, key: str) -> None:
+        """Show what lies at `key` on disk, whatever was written there."""
+        self.erase(key)
+        self.show(key)
+
     def erase(self, key: str) -> None:
         """Let the script see nothing at `key`, and forget what was recorded of it."""
         super().erase(key)

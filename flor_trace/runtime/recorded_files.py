@@ -44,9 +44,10 @@ class RecordedFiles:
         known[:] = [ref for ref in known if ref() is not None]
         known.append(weakref.ref(file))
 
-    def open_writers(self) -> list[Any]:
-        """All file objects that write and are still open."""
-        return [file for refs in self._writers.values() for ref in refs if (file := ref()) is not None and not file.closed]
+    def open_writers(self, key: str | None = None) -> list[Any]:
+        """All file objects that write, to `key` if that is given, and are still open."""
+        lists = list(self._writers.values()) if key is None else [self._writers.get(key, [])]
+        return [file for refs in lists for ref in refs if (file := ref()) is not None and not file.closed]
 
     def view(self) -> tuple[Any, ...]:
         """What is known of the files in the scratch folder, for `set_view`."""
@@ -108,7 +109,7 @@ class RecordedFiles:
         the run: a path that `state` lacks had not been touched yet, and is shown so.
         """
         self._read_blob = read_blob
-        mapped, descriptors = mapped_files(), _writing_descriptors()
+        mapped, descriptors = mapped_files(), writing_descriptors()
         for key in sorted({*state, *initial}):
             if not self._layers.passes(key):
                 before = initial.get(key)
@@ -186,7 +187,7 @@ def mapped_files() -> frozenset[str]:
         return frozenset(f[5] for f in fields if len(f) == 6 and f[1].endswith("s"))
 
 
-def _writing_descriptors() -> dict[str, list[int]]:
+def writing_descriptors() -> dict[str, list[int]]:
     """The descriptors of this process that a file can be written through, by its path: also those that no file object has."""
     found: dict[str, list[int]] = {}
     for name in posix.listdir("/proc/self/fd"):

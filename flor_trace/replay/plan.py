@@ -69,7 +69,7 @@ class Plan:
         """The inverse of `as_json` after a passage through JSON."""
         units = [_unit(fields) for fields in data["units"]]
         partitions = [(loop, entry) for loop, entry in data["partitions"]]
-        loops = {name: set(data[name]) for name in ("probed", "executed")}
+        loops = {name: set(data.get(name, ())) for name in ("probed", "executed")}  # an older ledger lacks some
         return cls(**{**data, **loops, "units": units, "partitions": partitions})
 
 

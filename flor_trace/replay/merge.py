@@ -224,10 +224,10 @@ class _Counting(Iterator[str]):
 
 
 def as_text(stdout: TextIO, stderr: TextIO) -> Callable[[Mapping[str, Any]], None]:
-    """Show records as the script would have written them."""
+    """Show records as the script would have written them, and what it would have sent to a tracker on stdout."""
 
     def emit(record: Mapping[str, Any]) -> None:
-        stream = stdout if record["stream"] == "stdout" else stderr
+        stream = stderr if record["stream"] == "stderr" else stdout
         stream.write(record["text"])
         stream.flush()
 

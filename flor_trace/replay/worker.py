@@ -43,6 +43,7 @@ from flor_trace.runtime.output import Streams, serve_terminal_size
 from flor_trace.runtime.position import Boundary
 from flor_trace.runtime.probes import ProbeFactory
 from flor_trace.runtime.sources import DAMAGED, Sources, paired
+from flor_trace.runtime.tracked import tell_tracked
 from flor_trace.state import rng
 from flor_trace.store.reader import Run
 
@@ -130,7 +131,9 @@ class Worker:
         importer.on_import("torch", self._machine.torch_imported)
         importer.on_import("numpy", self._machine.numpy_imported)
         guard_imports(importer.on_import, Path(self._overlay.scratch))
-        Streams().replay(with_room(self._runtime, self._session.wrote), manifest["tty"])
+        wrote = with_room(self._runtime, self._session.wrote)
+        tell_tracked(importer.on_import, self._runtime, wrote)
+        Streams().replay(wrote, manifest["tty"])
         serve_terminal_size(manifest["terminal"])
         guard.install(self._overlay)
         self._restrict()

@@ -92,6 +92,26 @@ def _subclass(owner: Any, name: str, through: PathMap) -> list[Undo]:
     return _exchange(owner, name, original, type(original)(original.__name__, (original,), members))
 
 
+def _stand_in(owner: Any, name: str, through: PathMap, keyword: str) -> list[Undo]:
+    """Replace a native class that cannot be subclassed by one of its name that makes its instances, with the first argument mapped.
+
+    A snapshot tells a class's type as well, so this one has no type of its own that could answer `isinstance`.
+    """
+    original = getattr(owner, name, None)
+    if original is None or _is_ours(original, through):
+        return []
+
+    def make(_: type, *args: Any, **kwargs: Any) -> Any:
+        if args:
+            args = (_mapped(args[0], through), *args[1:])
+        elif keyword in kwargs:
+            kwargs[keyword] = _mapped(kwargs[keyword], through)
+        return original(*args, **kwargs)
+
+    members = {"__new__": make, "__module__": original.__module__, "__doc__": original.__doc__, "@flor": through}
+    return _exchange(owner, name, original, type(original.__name__, (), members))
+
+
 def _wrap_torch(torch: Any, for_write: PathMap, for_read: PathMap | None, for_update: PathMap) -> list[Undo]:
     undo = _subclass(torch._C, "PyTorchFileWriter", for_write)
     for owner in (torch.UntypedStorage, torch):
@@ -141,5 +161,5 @@ def _wrap_jit(jit: Any, for_write: PathMap) -> list[Undo]:
 def _wrap_safetensors(module: Any, for_write: PathMap, for_read: PathMap | None) -> list[Undo]:
     undo = _replace(module, "serialize_file", for_write, 1, "filename")
     if for_read is not None:
-        undo += _replace(module, "safe_open", for_read, 0, "filename")
+        undo += _stand_in(module, "safe_open", for_read, "filename")
     return undo

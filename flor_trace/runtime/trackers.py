@@ -57,13 +57,13 @@ def keep_offline(library: str, scratch: Path) -> None:
             owner = getattr(owner, part, None)
         original = getattr(owner, name, None)
         if callable(original):
-            _put(library, owner, name, original, _forcing(original, forced))
+            exchange(library, owner, name, original, _forcing(original, forced))
     for online, offline in _OFFLINE_CLASSES.get(library, {}).items():
         if hasattr(module, online) and hasattr(module, offline):
-            _put(library, module, online, getattr(module, online), getattr(module, offline))
+            exchange(library, module, online, getattr(module, online), getattr(module, offline))
 
 
-def _put(library: str, owner: Any, name: str, original: Any, value: Any) -> None:
+def exchange(library: str, owner: Any, name: str, original: Any, value: Any) -> None:
     """Exchange a function in its class, or wherever a module of the library holds it under any name."""
     if isinstance(owner, type):
         static = isinstance(vars(owner).get(name), (staticmethod, classmethod))

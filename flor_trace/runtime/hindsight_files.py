@@ -147,12 +147,13 @@ class HindsightFiles:
 
     # -- what the overlay tells ---------------------------------------------------------------------------------------
 
-    def writes(self, path: str, *, whole: bool, other: bool = False, follow: bool = True) -> None:
-        """A file is about to be written: `whole` anew, or from what is there."""
+    def writes(self, path: str, *, whole: bool, other: bool = False, follow: bool = True, perhaps: bool = False) -> None:
+        """A file is about to be written: `whole` anew, or from what is there; `perhaps`: it is opened for both, as databases are that are
+        only asked."""
         if not (self._runtime.hindsight or self._known):
             return
         key = self._noted(path, follow)
-        if key is None or not (self._runtime.hindsight or key in self._known):
+        if key is None or not (self._runtime.hindsight or key in self._known) or (perhaps and key in self._recorded):
             return
         self._known.add(key)
         unit = self._unit
@@ -258,9 +259,10 @@ class NotedOverlay(Overlay):
     def open_path(self, path: str, flags: int) -> str:
         """See `Overlay`."""
         if self.files is not None and flags & _WRITES:
-            if flags & os.O_EXCL or (flags & os.O_RDWR and not flags & os.O_TRUNC):
+            both = bool(flags & os.O_RDWR and not flags & os.O_TRUNC)
+            if flags & os.O_EXCL or both:
                 self.files.reads(path)
-            self.files.writes(path, whole=bool(flags & (os.O_TRUNC | os.O_EXCL)))
+            self.files.writes(path, whole=bool(flags & (os.O_TRUNC | os.O_EXCL)), perhaps=both and not flags & os.O_APPEND)
         return super().open_path(path, flags)
 
     def resolve_read(self, path: str) -> str:

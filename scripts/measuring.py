@@ -47,8 +47,9 @@ class Ran:
 
 
 def environment(**more: str) -> dict[str, str]:
-    """One thread, the package from this tree, and no settings of the caller's own."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("FLOR_TRACE_")}
+    """One thread, the package from this tree, and no settings of the caller's own. Modules are compiled once, as where installed."""
+    own = ("FLOR_TRACE_", "PYTHON")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(own)}
     return {**kept, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **more}
 
 

@@ -183,31 +183,24 @@ class RecordSession:
             return self._passed(boundary, QUEUE)
         if not self.disk.allows(needed=entry_of_outermost or boundary.iteration in (EXIT, END)):
             return self._passed(boundary, DISK)
-        started = perf_counter()
-        # Imported here because a script that never reaches a boundary need not pay for it at start-up.
-        from flor_trace.record.stager import NoRoom, Stager
-        from flor_trace.state.devices import is_capturing
-
-        if is_capturing():
-            return self._passed(boundary, CAPTURING)
-        if self._stager is None:
-            self._stager = Stager(self.writer)
-        self._once = perf_counter() - started
         collecting = gc.isenabled()
-        gc.disable()  # the walk makes many short-lived objects; a collection would run the script's finalizers early
-        self.sources.suspend()
+        # Walking, and the imports before the first walk, make many objects; a collection would run the script's finalizers early, and one
+        # of all that torch has made takes longer than most snapshots.
+        gc.disable()
         try:
-            # Without its entry nothing of a loop can be jumped over, and without its exit it cannot be skipped.
-            may_skip = self.budget.every is None and boundary.iteration not in (0, EXIT, END)
-            self._stager.begin(may_skip=may_skip, room=self.disk.left())
-            record = self._take(boundary, frame, self._stager)
-        except NoRoom as left_out:
-            record, why = None, str(left_out)
+            why = self._try_to_take(boundary, frame, entry_of_outermost)
         finally:
-            self._stager.end()
-            self.sources.resume()
             if collecting:
                 gc.enable()
+        return not why or self._passed(boundary, why)
+
+    def _try_to_take(self, boundary: Boundary, frame: FrameType | None, entry_of_outermost: bool) -> str:
+        """Take a snapshot and pay for it; why it was left out, empty if it was not."""
+        started = perf_counter()
+        record, why = self._attempt(boundary, frame, started)
+        if why == CAPTURING:
+            return why
+        assert self._stager is not None
         if self._waits:
             self.writer.flush()  # what is left after this is the commit's record
         stall = perf_counter() - started
@@ -222,11 +215,32 @@ class RecordSession:
         for activation in self.runtime.stack:
             activation.stalled += stall
             activation.last += stall
-        if record is None:
-            if why == LONG:
-                self._gave_up(stall)
-            return self._passed(boundary, why)
-        return True
+        if why == LONG:
+            self._gave_up(stall)
+        return why
+
+    def _attempt(self, boundary: Boundary, frame: FrameType | None, started: float) -> tuple[dict[str, Any] | None, str]:
+        """Take a snapshot: its record, or why it was left out."""
+        # Imported here because a script that never reaches a boundary need not pay for it at start-up.
+        from flor_trace.record.stager import NoRoom, Stager
+        from flor_trace.state.devices import is_capturing
+
+        if is_capturing():
+            return None, CAPTURING
+        if self._stager is None:
+            self._stager = Stager(self.writer)
+        self._once = perf_counter() - started
+        self.sources.suspend()
+        try:
+            # Without its entry nothing of a loop can be jumped over, and without its exit it cannot be skipped.
+            may_skip = self.budget.every is None and boundary.iteration not in (0, EXIT, END)
+            self._stager.begin(may_skip=may_skip, room=self.disk.left())
+            return self._take(boundary, frame, self._stager), ""
+        except NoRoom as left_out:
+            return None, str(left_out)
+        finally:
+            self._stager.end()
+            self.sources.resume()
 
     def _commit(self, record: dict[str, Any], stall: float) -> None:
         """A snapshot has been taken, in `stall` seconds: what it consists of has gone to the writer, and it exists with this record."""

@@ -37,7 +37,7 @@ class Interference:
         self._written = 0.0
 
     def since_last(self, written: float) -> float:
-        """What has been lost since the last call that did not return 0.
+        """What has been lost since the machine was last looked at; 0 while it is too early for another look.
 
         Args:
             written: seconds of processor time that writing has taken so far in this run.

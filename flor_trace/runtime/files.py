@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from flor_trace.runtime.native import wrap_loaded, wrap_native
-from flor_trace.store.devices import is_device
+from flor_trace.store.device_paths import is_device
 
 Kind = Literal["file", "dir", "link", "absent"]
 

@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from flor_trace.store.devices import is_device
+from flor_trace.store.device_paths import is_device
 
 _MAX_LINKS = 40
 

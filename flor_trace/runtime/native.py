@@ -62,12 +62,9 @@ def _is_ours(value: Any, through: PathMap) -> bool:
     return bool(vars(value).get("@flor", None) == through)
 
 
-def _replace(owner: Any, name: str, through: PathMap, position: int, keyword: str) -> list[Undo]:
-    original = getattr(owner, name, None)
-    if original is None or (hasattr(original, "__dict__") and _is_ours(original, through)):
-        return []
+def _calling(original: Callable[..., Any], through: PathMap, position: int, keyword: str) -> Callable[..., Any]:
+    """`original`, with the path that it is given at a position, or by a keyword, mapped."""
 
-    @functools.wraps(original)
     def call(*args: Any, **kwargs: Any) -> Any:
         if len(args) > position:
             args = (*args[:position], _mapped(args[position], through), *args[position + 1 :])
@@ -75,6 +72,15 @@ def _replace(owner: Any, name: str, through: PathMap, position: int, keyword: st
             kwargs[keyword] = _mapped(kwargs[keyword], through)
         return original(*args, **kwargs)
 
+    return call
+
+
+def _replace(owner: Any, name: str, through: PathMap, position: int, keyword: str) -> list[Undo]:
+    original = getattr(owner, name, None)
+    if original is None or (hasattr(original, "__dict__") and _is_ours(original, through)):
+        return []
+
+    call = functools.wraps(original)(_calling(original, through, position, keyword))
     call.__dict__["@flor"] = through
     return _exchange(owner, name, original, call)
 
@@ -101,12 +107,10 @@ def _stand_in(owner: Any, name: str, through: PathMap, keyword: str) -> list[Und
     if original is None or _is_ours(original, through):
         return []
 
+    call = _calling(original, through, 0, keyword)
+
     def make(_: type, *args: Any, **kwargs: Any) -> Any:
-        if args:
-            args = (_mapped(args[0], through), *args[1:])
-        elif keyword in kwargs:
-            kwargs[keyword] = _mapped(kwargs[keyword], through)
-        return original(*args, **kwargs)
+        return call(*args, **kwargs)
 
     members = {"__new__": make, "__module__": original.__module__, "__doc__": original.__doc__, "@flor": through}
     return _exchange(owner, name, original, type(original.__name__, (), members))

@@ -64,7 +64,7 @@ def redirect_native_temporaries(scratch: Path) -> None:
     os.putenv("CUDA_CACHE_PATH", os.path.join(folder, "cuda"))
 
 
-COMPILERS = (
+USERS_OF_TEMPORARIES = (
     "torch._inductor.codecache",
     "torch._inductor.cpp_builder",
     "wandb.sdk.lib.service.service_process",  # its program says by a file in the folder where it listens
@@ -72,9 +72,9 @@ COMPILERS = (
 """Modules that start other programs in temporary folders which they have made with `tempfile`."""
 
 
-def lend_temporaries(compiler: str, scratch: Path) -> None:
-    """Let one of `COMPILERS`, just imported, make its temporary folders where the programs that it starts see them as well."""
-    module: Any = sys.modules[compiler]
+def lend_temporaries(library: str, scratch: Path) -> None:
+    """Let one of `USERS_OF_TEMPORARIES`, just imported, make its temporary folders where the programs that it starts see them as well."""
+    module: Any = sys.modules[library]
     own = getattr(module, "tempfile", None)
     if own is None:
         return

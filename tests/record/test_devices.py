@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,20 +20,6 @@ from flor_trace.store import layout, writer
 from flor_trace.store.reader import Run
 
 WHERE = 1 << 40  # an address that nothing in this process has: reading it there would end the test
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Iterator[writer.RunWriter]:
-    made = writer.create(str(tmp_path / "store"), script="train.py", argv=[])
-    yield made
-    made.close(0)
-
-
-@pytest.fixture
-def stager(run: writer.RunWriter) -> Iterator[Stager]:
-    made = Stager(run)
-    yield made
-    made.close()
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,20 +19,6 @@ from flor_trace.store import layout, writer
 from flor_trace.store.reader import Run
 
 LARGE = 2 * WORTH_STAGING_BYTES
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Iterator[writer.RunWriter]:
-    made = writer.create(str(tmp_path / "store"), script="train.py", argv=[])
-    yield made
-    made.close(0)
-
-
-@pytest.fixture
-def stager(run: writer.RunWriter) -> Iterator[Stager]:
-    made = Stager(run)
-    yield made
-    made.close()
 
 
 def regions(*arrays: np.ndarray) -> dict[int, Region]:

@@ -12,7 +12,7 @@ import types
 from typing import TYPE_CHECKING, Any
 
 from ...errors import NotRestorable
-from ...store.devices import is_device
+from ...store.device_paths import is_device
 from ..graph import Node
 from . import Handler, Kind, Registry
 from .opaque import file_node

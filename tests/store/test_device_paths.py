@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from flor_trace.store.devices import is_device
+from flor_trace.store.device_paths import is_device
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ from flor_trace.replay.hindsight_files import FILES, describe_gathered, describe
 from flor_trace.replay.history import History
 from flor_trace.replay.interrupts import Interrupts
 from flor_trace.replay.kept import header
+from flor_trace.replay.last_files import last_content
 from flor_trace.replay.loopvars import LoopVariable, Values, loop_variables
 from flor_trace.replay.merge import Merger, as_json, as_text
 from flor_trace.replay.plan import PROLOGUE, SEGMENT, Plan, Probe, Unit, make_plan
@@ -373,7 +374,11 @@ def _execute(
         raise ReplayInterrupted(_interrupted(folder, len(coordinator.outcome.stretches), len(plan.units))) from None
     else:
         report = Report.of(outcome, merger.verdict, diff)
-        gathered = None if outcome.failures else gather(folder, manifest["cwd"], sorted(outcome.stretches), options.isolate)
+        gathered = None
+        if not outcome.failures:
+            places = [f"{diff.paths[module]}:{s.lineno}" for module, s in diff.hindsight]
+            units = sorted(outcome.stretches)
+            gathered = gather(folder, manifest["cwd"], units, options.isolate, partial(last_content, run, history), places)
         if gathered is not None and gathered.misread:
             report.misread(describe_misread(gathered))
         whole = options.iterations is None and options.where is None

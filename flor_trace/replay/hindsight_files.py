@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from flor_trace.replay.insertions import Inserted, Recorded
 from flor_trace.runtime.hindsight_files import ABSENT, APPENDED, FOLDER, FOLDER_MADE, MANIFEST, MIXED, OTHER, WHOLE
 
 FILES = "files"
@@ -46,7 +47,9 @@ def put_aside(scratch: Path, replay: Path, unit: int) -> None:
         made.rename(kept)
 
 
-def gather(replay: Path, cwd: str, units: Iterable[int], isolated: bool = False) -> Gathered:
+def gather(
+    replay: Path, cwd: str, units: Iterable[int], isolated: bool = False, recorded: Recorded = lambda key: None, places: Sequence[str] = ()
+) -> Gathered:
     """Put the files of some units, in this order, into the replay's folder.
 
     Args:
@@ -54,23 +57,35 @@ def gather(replay: Path, cwd: str, units: Iterable[int], isolated: bool = False)
         cwd: the working directory of the recorded script.
         units: their numbers.
         isolated: whether each statement's doings were undone behind it (`--isolate`).
+        recorded: gives the content of files that recorded code has written.
+        places: where the hindsight statements stand, by their numbers.
     """
     base, target = os.path.realpath(cwd), replay / FILES
     if target.exists():
         shutil.rmtree(target)
     merged: dict[str, str] = {}
     misread: dict[str, None] = {}
+    inserted = Inserted()
     for unit in units:
         manifest = replay / FOLDER / str(unit) / MANIFEST
         if not manifest.exists():
             continue
         told = json.loads(manifest.read_text())
-        misread |= dict.fromkeys(_misread(told, merged))
+        misread |= dict.fromkeys(_misread(told, merged | dict.fromkeys(inserted.keys(), WHOLE)))
+        inserted.add(told.get("inserted", {}), manifest.parent)
         for key, piece in told["pieces"].items():
             merged[key] = _add(key, piece, merged.get(key), manifest.parent, target / _name(key, base))
-    found = Gathered(sum(kind == WHOLE for kind in merged.values()), str(target), misread=list(misread))
+    unkept: list[str] = []
+    through = inserted.keys() - merged.keys()
+    for key in sorted(through):
+        why = "" if isolated else inserted.write(key, recorded, target / _name(key, base))
+        merged[key] = OTHER if why else WHOLE if (target / _name(key, base)).exists() else ABSENT
+        if why:
+            where = _listed([places[number] for number in inserted.statements(key)])
+            unkept.append(f"what {where} wrote to {_shown(key, base)}, which recorded code has opened, is not kept: {why}")
+    found = Gathered(sum(kind == WHOLE for kind in merged.values()), str(target), unkept, list(misread))
     for kind, why in ((MIXED, "recorded code writes to it, too"), (OTHER, "links and moved folders cannot be put together")):
-        if names := [_shown(key, base) for key, each in merged.items() if each == kind]:
+        if names := [_shown(key, base) for key, each in merged.items() if each == kind and key not in through]:
             found.unkept.append(f"what new statements wrote to {_listed(names)} is not kept: {why}")
     if isolated and merged:
         undone = _listed([_shown(key, base) for key in merged])

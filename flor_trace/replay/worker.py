@@ -98,9 +98,11 @@ class Worker:
         self._session.mover.buries = any(re.search(rb"__del__|weakref", source) for source in sources)
         if spec.get("where"):
             self._session.shows = Filter(Condition(spec["where"]["condition"]), spec["where"]["places"]).shows
+        self._files: HindsightFiles | None = None
         if not self._diff.identical:
             first = self._plan.units[0].index if self._plan.units else 0
-            self._session.follow_files(HindsightFiles(self._runtime, self._overlay, frozenset(self._files_before), first))
+            self._files = HindsightFiles(self._runtime, self._overlay, frozenset(self._files_before), first)
+            self._session.follow_files(self._files)
         self._isolator = self._make_isolator() if spec.get("isolate") else None
 
     def _make_isolator(self) -> Isolator:
@@ -190,15 +192,18 @@ class Worker:
             # An edited log statement that draws random numbers drew them when it was recorded, too.
             return HindsightProbe(self._runtime, number, lambda frame: None, lambda _: None)
 
-        keeper, isolator = self._keeper, self._isolator
+        keeper, isolator, files = self._keeper, self._isolator, self._files
+        assert files is not None  # there are hindsight statements
 
         def capture(frame: FrameType) -> object:
             self._sources.suspend()
+            marks = files.before_statement()
             before = None if isolator is None else isolator.keep(frame)
-            return keeper.capture(), before
+            return keeper.capture(), before, marks
 
         def apply(values: Any) -> None:
-            drawn, before = values
+            drawn, before, marks = values
+            files.after_statement(marks, number)
             if before is not None:
                 assert isolator is not None
                 isolator.put_back(before)

@@ -20,6 +20,7 @@ from types import FrameType
 from typing import Any
 
 from flor_trace.runtime.engine import Runtime
+from flor_trace.runtime.inserted import Insertions, Mark
 from flor_trace.runtime.layers import posix_open
 from flor_trace.runtime.overlay import Overlay
 from flor_trace.runtime.recorded_files import writing_descriptors
@@ -80,6 +81,7 @@ class HindsightFiles:
         self._unit: _Unit | None = None
         self._next = first
         self._executed = 0
+        self._insertions = Insertions(overlay, lambda key: key in recorded and key not in self._known)
         overlay.files = self
 
     # -- units --------------------------------------------------------------------------------------------------------
@@ -90,6 +92,7 @@ class HindsightFiles:
         whole_run = unit == self._next and self._runtime.executed == self._executed
         self._next = unit + 1 if whole_run else -1
         self._unit = _Unit(whole_run)
+        self._insertions.begin(self._folder(unit))
         if not self._known:
             return
         held = writing_descriptors()
@@ -107,18 +110,22 @@ class HindsightFiles:
         self._executed = self._runtime.executed
         if done is None:
             return
-        folder = os.path.join(self._overlay.scratch, FOLDER, str(unit))
+        folder = self._folder(unit)
         pieces: dict[str, dict[str, Any]] = {}
         for key in sorted(done.touched):
             piece = self._piece(key, done, os.path.join(folder, str(len(pieces))))
             if piece is not None:
                 pieces[key] = piece
         seen = set() if done.whole_run else done.seen | done.asked
-        if pieces or seen or done.listed:
+        inserted = self._insertions.end()
+        if pieces or seen or done.listed or inserted:
             os.makedirs(folder, exist_ok=True)
             listed = [] if done.whole_run else sorted(done.listed)
-            manifest = {"pieces": pieces, "seen": sorted(seen), "listed": listed}
+            manifest = {"pieces": pieces, "seen": sorted(seen), "listed": listed, "inserted": inserted}
             Path(folder, MANIFEST).write_text(json.dumps(manifest))
+
+    def _folder(self, unit: int) -> str:
+        return os.path.join(self._overlay.scratch, FOLDER, str(unit))
 
     def _piece(self, key: str, unit: _Unit, place: str) -> dict[str, Any] | None:
         about = unit.touched[key]
@@ -145,14 +152,27 @@ class HindsightFiles:
         _copy(entry, max(about.size, 0) if appended else 0, place)
         return {"kind": APPENDED if appended else WHOLE, "file": os.path.basename(place)}
 
+    # -- statements ---------------------------------------------------------------------------------------------------
+
+    def before_statement(self) -> list[Mark]:
+        """A hindsight statement begins; the result is for `after_statement`."""
+        return [] if self._runtime.hindsight or os.getpid() != self._process else self._insertions.before()
+
+    def after_statement(self, marks: list[Mark], statement: int) -> None:
+        """The hindsight statement of that number has ended."""
+        if marks and os.getpid() == self._process:
+            self._insertions.after(marks, statement)
+
     # -- what the overlay tells ---------------------------------------------------------------------------------------
 
     def writes(self, path: str, *, whole: bool, other: bool = False, follow: bool = True, perhaps: bool = False) -> None:
         """A file is about to be written: `whole` anew, or from what is there; `perhaps`: it is opened for both, as databases are that are
         only asked."""
-        if not (self._runtime.hindsight or self._known):
+        if not (self._runtime.hindsight or self._known or whole):
             return
         key = self._noted(path, follow)
+        if key is not None and whole and not self._runtime.hindsight:
+            self._insertions.made_anew(key)
         if key is None or not (self._runtime.hindsight or key in self._known) or (perhaps and key in self._recorded):
             return
         self._known.add(key)

@@ -8,7 +8,7 @@ import posix
 import stat
 import threading
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from flor_trace.errors import NotRestorable
@@ -30,6 +30,7 @@ class RecordedFiles:
         self._installed: dict[str, tuple[FileState, tuple[int, int, int]]] = {}
         self._writers: dict[str, list[weakref.ref[Any]]] = {}
         self._read_blob: Callable[[str], bytes] | None = None
+        self.on_forget: Callable[[str], None] = lambda key: None
         self._lock = threading.RLock()
         os.register_at_fork(after_in_child=self._renew_lock)
 
@@ -49,6 +50,12 @@ class RecordedFiles:
         lists = list(self._writers.values()) if key is None else [self._writers.get(key, [])]
         return [file for refs in lists for ref in refs if (file := ref()) is not None and not file.closed]
 
+    def writers(self) -> Iterator[tuple[str, Any]]:
+        """The file objects that write and are still open, each with its key."""
+        for key in self._writers:
+            for file in self.open_writers(key):
+                yield key, file
+
     def view(self) -> tuple[Any, ...]:
         """What is known of the files in the scratch folder, for `set_view`."""
         return dict(self._pending), dict(self._lost), dict(self._installed), {key: list(refs) for key, refs in self._writers.items()}
@@ -62,6 +69,7 @@ class RecordedFiles:
         for known in (self._pending, self._lost, self._installed):
             for path in [p for p in known if within(p, key)]:
                 del known[path]
+        self.on_forget(key)
 
     def is_lost(self, key: str) -> bool:
         """Whether the content that `key` should have was not kept."""

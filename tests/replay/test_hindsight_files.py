@@ -66,14 +66,18 @@ import matplotlib.pyplot as plt
 class Case:
     """A recorded script with statements inserted since, and the folder that a plain run of it leaves."""
 
-    def __init__(self, path: Path, statements: str, first: str = "", imports: str = "") -> None:
+    def __init__(
+        self, path: Path, statements: str, first: str = "", imports: str = "", inner: str = "", opened: str = "", written: str = ""
+    ) -> None:
+        script = opened + SCRIPT.replace("    #HERE", written + "    #HERE")
         self.home, self.truth = path / "home" / "work", path / "truth" / "work"
         for folder in (self.home, self.truth):
             folder.mkdir(parents=True)
             (folder / "before.csv").write_text("old")
-            (folder / "x.py").write_text(imports + SCRIPT)
+            (folder / "x.py").write_text(imports + script)
         self.run(self.home, "-m", "flor_trace", "record", "-q", "--every", "1", "x.py")
-        changed = imports + SCRIPT.replace("    #HERE\n", statements).replace("total = 0.0\n", "total = 0.0\n" + first)
+        changed = imports + script.replace("    #HERE\n", statements).replace("total = 0.0\n", "total = 0.0\n" + first)
+        changed = changed.replace("        #INNER\n", inner)
         for folder in (self.home, self.truth):
             (folder / "x.py").write_text(changed)
         self.run(self.truth, "x.py")
@@ -208,3 +212,43 @@ def test_the_report_tells_the_folder(tmp_path: Path) -> None:
     assert kept == {"own.txt": b"23"}
     report = json.loads(next(case.home.glob(".flor/runs/*/replays/1/report.json")).read_text())
     assert any(note.startswith("1 file written by new statements is in") for note in report["notes"])
+
+
+OPENED = """\
+import csv, logging
+quiet, rows = open("quiet.txt", "w", newline="\\n"), csv.writer(open("rows.csv", "w", newline=""))
+logging.basicConfig(filename="train.log", level=logging.INFO)
+both = open("both.txt", "w")
+"""
+WRITTEN = """\
+    quiet.write(f"{epoch} é\\n"); rows.writerow([epoch, total]); logging.info("epoch %d", epoch)
+    if epoch == 3: both.seek(0)
+    both.write(f"{total:.9f}\\n"); both.flush()
+    with open("state.txt", "w") as state:
+        state.write(f"{epoch}\\n")
+        #INNER
+"""
+THROUGH = """\
+    log.write(f"new {total}\\n"); quiet.write("ä"); rows.writerow(["new", epoch])
+    if epoch % 2: logging.info("new %d", epoch); logging.getLogger().handlers[0].flush()
+    both.write("new\\n")
+"""
+
+
+def test_what_is_written_through_files_that_recorded_code_has_opened(tmp_path: Path) -> None:
+    case = Case(tmp_path, THROUGH, inner="        state.write(f'new {total}\\n')\n", opened=OPENED, written=WRITTEN)
+    expected = {name: (case.truth / name).read_bytes() for name in ("log.txt", "quiet.txt", "rows.csv", "train.log", "state.txt")}
+    assert all(text != (case.home / name).read_bytes() for name, text in expected.items())
+    line = (case.home / "x.py").read_text().splitlines().index('    both.write("new\\n")') + 1
+    for workers in ("1", "2"):
+        kept, said = case.replay("--workers", workers)
+        assert kept == expected
+        assert f"x.py:{line} wrote to both.txt, which recorded code has opened, is not kept: it was not written at its end" in said
+        assert "replay exact" in said
+
+
+def test_a_recorded_file_that_has_changed_since_is_not_added_to(tmp_path: Path) -> None:
+    case = Case(tmp_path, "    quiet.write('new')\n", opened=OPENED, written=WRITTEN)
+    os.utime(case.home / "quiet.txt", (2e9, 2e9))
+    kept, said = case.replay("--workers", "2")
+    assert (kept, "wrote to quiet.txt, which recorded code has opened, is not kept" in said) == ({}, True)

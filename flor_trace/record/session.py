@@ -361,15 +361,19 @@ class RecordSession:
 
     def _files(self, digests: set[str]) -> dict[str, Any]:
         """The state of the files written so far; their content has gone to the writer through the tracker."""
+        self._note_files_before()
+        states = self.files.state()
+        for state in (*states.values(), *self._initial_files.values()):
+            digests.update(digest for digest, _ in state.chunks if self.writer.has_blob(digest))
+        return {path: state.as_json() for path, state in states.items()}
+
+    def _note_files_before(self) -> None:
+        """What was at the paths touched since the last call, before the script touched them."""
         initial = self.files.initial()
         new = {path: state for path, state in initial.items() if path not in self._initial_files}
         if new:
             self._initial_files.update(new)
             self.writer.event("files_before", files={path: state.as_json() for path, state in new.items()})
-        states = self.files.state()
-        for state in (*states.values(), *self._initial_files.values()):
-            digests.update(digest for digest, _ in state.chunks if self.writer.has_blob(digest))
-        return {path: state.as_json() for path, state in states.items()}
 
     def _note_machine(self) -> None:
         """What the numbers depend on beside the program, once the libraries that make them have been imported."""
@@ -418,6 +422,8 @@ class RecordSession:
             self.runtime.driver = None
             if self.snapshots:  # else replay executes everything, and its output is all there is to compare
                 self._snapshot(END_OF_RUN, None)
+            # A run without snapshots has noted none yet, and one whose last snapshot was not taken not all.
+            self._note_files_before()
             self._note_inputs(0.1)
             self.decisions.close()
             self._joiner.flush()

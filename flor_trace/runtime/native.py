@@ -17,8 +17,12 @@ from typing import Any
 PathMap = Callable[[str], str]
 Undo = Callable[[], None]
 
-LIBRARIES = ("torch", "torch.jit", "safetensors", "safetensors.torch", "safetensors.numpy")
+LIBRARIES = ("torch", "torch.jit", "safetensors", "safetensors.torch", "safetensors.numpy", "tokenizers")
 """The modules after whose import `wrap_native` is to be called."""
+_VOCABULARIES = {
+    "BPE": ("vocab.json", "merges.txt"), "Unigram": ("unigram.json",), "WordLevel": ("vocab.json",), "WordPiece": ("vocab.txt",)
+}  # fmt: skip
+"""The files that a tokenizer's model writes into the folder that it is given."""
 
 
 def wrap_native(
@@ -38,6 +42,8 @@ def wrap_native(
         return _wrap_torch(module, for_write, for_read, for_update or for_write)
     if library == "torch.jit":
         return _wrap_jit(module, for_write)
+    if library == "tokenizers":
+        return _wrap_tokenizers(module, for_write, for_read)
     return _wrap_safetensors(module, for_write, for_read)
 
 
@@ -167,3 +173,53 @@ def _wrap_safetensors(module: Any, for_write: PathMap, for_read: PathMap | None)
     if for_read is not None:
         undo += _stand_in(module, "safe_open", for_read, "filename")
     return undo
+
+
+def _wrap_tokenizers(module: Any, for_write: PathMap, for_read: PathMap | None) -> list[Undo]:
+    tokenizer, models = getattr(module, "Tokenizer", None), getattr(module, "models", None)
+    undo = _replace(tokenizer, "save", for_write, 1, "path")
+    undo += _wrap_vocabularies(getattr(models, "Model", None), for_write)
+    if for_read is not None:
+        readers = [(getattr(models, name, None), reader) for name in _VOCABULARIES for reader in ("from_file", "read_file")]
+        for owner, reader in [(tokenizer, "from_file"), (tokenizer, "train"), *readers]:
+            undo += _wrap_reader(owner, reader, for_read)
+    return undo
+
+
+def _wrap_vocabularies(model: Any, for_write: PathMap) -> list[Undo]:
+    """`model.save(folder, prefix)`, which makes several files in one folder and returns their paths."""
+    original = getattr(model, "save", None)
+    if original is None or (hasattr(original, "__dict__") and _is_ours(original, for_write)):
+        return []
+
+    @functools.wraps(original)
+    def save(self: Any, folder: Any, prefix: str | None = None, **kwargs: Any) -> Any:
+        names = _VOCABULARIES.get(type(self).__name__)
+        prefix = kwargs.pop("name", prefix)  # the name of this argument before version 0.10
+        if names is None or kwargs:
+            return original(self, folder, prefix, **kwargs)
+        prefixed = names if prefix is None else [f"{prefix}-{name}" for name in names]
+        places = [for_write(os.path.join(os.fsdecode(folder), name)) for name in prefixed]
+        return [os.path.join(folder, os.path.basename(path)) for path in original(self, os.path.dirname(places[0]), prefix)]
+
+    save.__dict__["@flor"] = for_write
+    return _exchange(model, "save", original, save)
+
+
+def _wrap_reader(owner: Any, name: str, for_read: PathMap) -> list[Undo]:
+    """A method, static or not, that reads all files whose names it is given, one by one or in a list."""
+    original = getattr(owner, name, None)
+    if original is None or (hasattr(original, "__dict__") and _is_ours(original, for_read)):
+        return []
+    before = vars(owner)[name]
+
+    def mapped(value: Any) -> Any:
+        return [_mapped(path, for_read) for path in value] if isinstance(value, list) else _mapped(value, for_read)
+
+    @functools.wraps(original)
+    def read(*args: Any, **kwargs: Any) -> Any:
+        return original(*map(mapped, args), **{key: mapped(value) for key, value in kwargs.items()})
+
+    read.__dict__["@flor"] = for_read
+    setattr(owner, name, staticmethod(read) if isinstance(before, staticmethod) else read)
+    return [lambda: setattr(owner, name, before)]

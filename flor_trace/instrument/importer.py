@@ -24,9 +24,8 @@ if TYPE_CHECKING:
     _F = TypeVar("_F", bound=Callable[..., Any])
 
 _IMPORTLIB = "<frozen importlib._bootstrap_external>"
-DISGUISED = frozenset(
-    {"Importer.find_spec", "Importer._ask", "_GetCode.__call__", "_watched_exec_module.<locals>.exec_module"}
-)
+_WATCHED = "_watched_exec_module.<locals>.exec_module"
+DISGUISED = frozenset({"Importer.find_spec", "Importer._ask", "_GetCode.__call__", _WATCHED})
 """Qualified names of our functions that pass for importlib's."""
 
 
@@ -92,7 +91,7 @@ class Importer:
             if spec.has_location:
                 self._adopt(spec)
             if fullname in self._callbacks or fullname in self._earlier:
-                self._call_around(spec, self._earlier.pop(fullname, []), self._callbacks.pop(fullname, []))
+                self._call_around(spec)
         return spec
 
     @_as_importlib
@@ -129,11 +128,16 @@ class Importer:
             self._main, name = None, "__main__"
         return self._compiler.compile(plain.co_filename, loader.get_data(filename), name, plain)
 
-    def _call_around(self, spec: ModuleSpec, earlier: list[Callable[[], None]], callbacks: list[Callable[[], None]]) -> None:
+    def _call_around(self, spec: ModuleSpec) -> None:
         loader: Any = spec.loader
         if isinstance(loader, type):  # built-in and frozen modules share one loader class
             raise ValueError(f"on_import cannot watch the built-in module {spec.name}")
-        loader.exec_module = _watched_exec_module(loader, earlier, callbacks)
+        if getattr(vars(loader).get("exec_module"), "__qualname__", None) == _WATCHED:  # by a finder that gives a loader twice
+            return
+        # taken only when the module is executed, for `importlib.util.find_spec` asks without importing
+        loader.exec_module = _watched_exec_module(
+            loader, lambda: self._earlier.pop(spec.name, []), lambda: self._callbacks.pop(spec.name, [])
+        )
 
 
 class _GetCode:
@@ -168,16 +172,16 @@ class _GetCode:
 
 
 def _watched_exec_module(
-    loader: Any, earlier: list[Callable[[], None]], callbacks: list[Callable[[], None]]
+    loader: Any, take_earlier: Callable[[], list[Callable[[], None]]], take_callbacks: Callable[[], list[Callable[[], None]]]
 ) -> Callable[[ModuleType], None]:
     plain_exec_module = loader.exec_module
 
     def exec_module(module: ModuleType) -> None:
         del loader.exec_module
-        for callback in earlier:
+        for callback in take_earlier():
             callback()
         plain_exec_module(module)
-        for callback in callbacks:
+        for callback in take_callbacks():
             callback()
 
     return _as_importlib(exec_module)

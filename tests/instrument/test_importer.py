@@ -104,6 +104,44 @@ def test_callbacks_come_right_after_execution(tmp_path: Path, importer: Importer
     assert called == [1]
 
 
+def test_asking_whether_a_module_is_there_is_no_import(tmp_path: Path, importer: Importer) -> None:
+    """`transformers` asks so for all that it can make use of, torch and tokenizers too, long before it imports them."""
+    (tmp_path / "imp_asked_first.py").write_text("state = 1\n")
+    called: list[str] = []
+    importer.before_import("imp_asked_first", lambda: called.append("before"))
+    importer.on_import("imp_asked_first", lambda: called.append(f"after, state {sys.modules['imp_asked_first'].state}"))
+    first, second = importlib.util.find_spec("imp_asked_first"), importlib.util.find_spec("imp_asked_first")
+    assert first is not None and second is not None and called == []
+    importlib.import_module("imp_asked_first")
+    assert called == ["before", "after, state 1"]
+    assert "exec_module" not in vars(sys.modules["imp_asked_first"].__loader__)
+    assert importlib.reload(sys.modules["imp_asked_first"]).state == 1 and len(called) == 2
+
+
+class FinderThatGivesOneLoader:
+    """A finder that keeps the specs that it found, as some editable installations do."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, object] = {}
+
+    def find_spec(self, fullname: str, path: object = None, target: object = None) -> object:
+        if fullname not in self.kept:
+            self.kept[fullname] = importlib.machinery.PathFinder.find_spec(fullname, path)  # type: ignore[arg-type]
+        return self.kept[fullname]
+
+
+def test_a_loader_that_is_given_twice(tmp_path: Path, importer: Importer) -> None:
+    (tmp_path / "imp_given_twice.py").write_text("state = 1\n")
+    other, called = FinderThatGivesOneLoader(), []
+    importer.on_import("imp_given_twice", lambda: called.append("after"))
+    sys.meta_path.insert(1, other)  # type: ignore[arg-type]
+    try:
+        assert importlib.util.find_spec("imp_given_twice") is importlib.util.find_spec("imp_given_twice")
+        assert importlib.import_module("imp_given_twice").state == 1 and called == ["after"]
+    finally:
+        sys.meta_path.remove(other)  # type: ignore[arg-type]
+
+
 class FinderThatAsksAll:
     """A finder of the common kind that asks every other one, ours too, and wraps what they find."""
 

@@ -14,10 +14,12 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from flor_trace.runtime.hdf5 import wrap_h5py
+
 PathMap = Callable[[str], str]
 Undo = Callable[[], None]
 
-LIBRARIES = ("torch", "torch.jit", "safetensors", "safetensors.torch", "safetensors.numpy", "tokenizers")
+LIBRARIES = ("torch", "torch.jit", "safetensors", "safetensors.torch", "safetensors.numpy", "tokenizers", "h5py")
 """The modules after whose import `wrap_native` is to be called."""
 _VOCABULARIES = {
     "BPE": ("vocab.json", "merges.txt"), "Unigram": ("unigram.json",), "WordLevel": ("vocab.json",), "WordPiece": ("vocab.txt",)
@@ -44,6 +46,8 @@ def wrap_native(
         return _wrap_jit(module, for_write)
     if library == "tokenizers":
         return _wrap_tokenizers(module, for_write, for_read)
+    if library == "h5py":
+        return wrap_h5py(module, for_write, for_read, for_update or for_write)
     return _wrap_safetensors(module, for_write, for_read)
 
 

@@ -144,7 +144,7 @@ _OF_PYTHON = (
     "atoms", "containers", "scalars", "objects", "functions", "iterators", "library_values", "opaque", "loggers", "lru", "wrappers",
     "sync", "context", "generators", "files", "streams",
 )  # fmt: skip
-_ADAPTERS = {"numpy": "numpy", "numpy.random": "numpy_random", "torch": "torch", "pandas": "pandas", "PIL.Image": "pil"}
+_ADAPTERS = {"numpy": "numpy", "numpy.random": "numpy_random", "torch": "torch", "pandas": "pandas", "PIL.Image": "pil", "h5py": "h5py"}
 
 
 def registry_for(scope: Scope) -> Registry:

@@ -465,6 +465,8 @@ class _Comparer:
                 left.discard(known)
             else:
                 self._differ(link, "elements", self._show(self.recorded, cell), "not in the set")
+        if not rest:
+            return
         free = [c for c in others if c[0] in left]
         for i, (p, q) in enumerate(zip(rest, self._alike(rest, free), strict=False)):
             self.todo.append((p, q, (link, ("index", i))))
@@ -475,7 +477,8 @@ class _Comparer:
         by_profile: dict[Any, list[Cell]] = {}
         for cell in reversed(others):
             by_profile.setdefault(_profile(self.live.graph, cell, self.back), []).append(cell)
-        met = dict(zip(self.there, self.there, strict=True))
+        # Not a copy of what has been met: with many such sets that would cost the square of their number.
+        met = _Themselves(self.there)
         found: list[Cell | None] = []
         for cell in refs:
             same = by_profile.get(_profile(self.recorded, cell, met))
@@ -485,12 +488,24 @@ class _Comparer:
         return [cell for cell in (next(left, None) if cell is None else cell for cell in found) if cell is not None]
 
 
-def _profile(graph: Graph, cell: Cell, names: Mapping[int, int], depth: int = 3) -> Any:
+class _Themselves:
+    """The keys of a mapping, each standing for itself."""
+
+    def __init__(self, keys: Mapping[int, int]) -> None:
+        self._keys = keys
+
+    def get(self, key: int) -> int | None:
+        """The key, if it is one of them."""
+        return key if key in self._keys else None
+
+
+def _profile(graph: Graph, cell: Cell, names: Mapping[int, int] | _Themselves, depth: int = 3) -> Any:
     """What can be said of a reference without asking further: the recorded token of what has been met, kind and parts of the rest."""
     if not is_ref(cell):
         return key_of(cell)
-    if cell[0] in names:
-        return names[cell[0]]
+    known = names.get(cell[0])
+    if known is not None:
+        return known
     node = graph.nodes[cell[0]]
     parts = tuple(_profile(graph, part, names, depth - 1) for part in node[3][:8]) if depth else ()
     return (node[0], marshal.dumps(node[2], 2), len(node[3]), parts)

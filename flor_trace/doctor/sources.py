@@ -42,7 +42,7 @@ def read_sources(script: str) -> tuple[list[Source], list[str]]:
             continue
         seen.add(name)
         found = _find(name, path)
-        if found is None or not policy.instruments(name, found):
+        if found is None or not policy.is_users(name, found):
             installed.add(name.partition(".")[0])
             continue
         source = _parsed(found, os.path.relpath(found) if found.startswith(os.getcwd() + os.sep) else found)

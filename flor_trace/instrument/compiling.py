@@ -28,23 +28,25 @@ class Compiler:
 
     def compile(self, filename: str, source: bytes, module: str, plain: CodeType) -> CodeType:
         """The instrumented code of a module, or `plain` where it cannot be instrumented."""
-        spare = self.policy.spares_functions(source)
-        info, code = self._rewritten(filename, source, module, spare, plain)
+        loops = self.policy.recorded_loops(module, filename)
+        # What a trainer can compile it mentions whether this script wants it or not.
+        spare = self.policy.spares_functions(source if loops is None else b"")
+        info, code = self._rewritten(filename, source, module, spare, loops, plain)
         resolve = self.hooks.resolver(info, filename, source)
         return bind(code, resolve) if code is not plain else plain
 
     def _rewritten(
-        self, filename: str, source: bytes, module: str, spare: bool, plain: CodeType
+        self, filename: str, source: bytes, module: str, spare: bool, loops: frozenset[str] | None, plain: CodeType
     ) -> tuple[RewrittenInfo, CodeType]:
         if PREFIX.encode() in source:
             return RewrittenInfo(module, f"it contains the text {PREFIX!r}, which is reserved"), plain
-        options = f"{module} {spare} {sys.flags.optimize}"
+        options = f"{module} {spare} {sys.flags.optimize}" + ("" if loops is None else f" {sorted(loops)}")
         may_mark = getattr(self.hooks, "annotates", True)
         if not may_mark:
             found = self.cache.load(filename, source, options)
             if found is not None:
                 return found
-        info, code, marked = _instrument(self.hooks, filename, source, module, spare)
+        info, code, marked = _instrument(self.hooks, filename, source, module, spare, loops)
         if code is None:
             return info, plain
         if not marked:
@@ -61,7 +63,7 @@ def compile_user_module(
 
 
 def _instrument(
-    hooks: Hooks, filename: str, source: bytes, module: str, spare: bool
+    hooks: Hooks, filename: str, source: bytes, module: str, spare: bool, loops: frozenset[str] | None
 ) -> tuple[RewrittenInfo, CodeType | None, bool]:
     import ast  # here, for cached code needs neither
 
@@ -72,7 +74,7 @@ def _instrument(
         try:
             tree = _quietly(source, filename, ast.PyCF_ONLY_AST)
             marked = hooks.annotate(tree, module, filename, source)
-            rewritten = rewrite(tree, module, no_function_probes=spare, max_depth=max_depth)
+            rewritten = rewrite(tree, module, no_function_probes=spare, max_depth=max_depth, loops_of=loops)
             code = _quietly(rewritten.tree, filename, 0)
         except (SyntaxError, RecursionError, MemoryError) as error:
             # the plain code did compile: too many nested blocks, or an expression too deep to be walked from Python

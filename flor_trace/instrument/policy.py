@@ -1,6 +1,7 @@
-"""Which modules are the user's: all that is found outside installed code, and whatever the user adds.
+"""Which modules are instrumented: the user's, which is all that is found outside installed code, whatever the user adds, and those of
+well-known trainers.
 
-Chosen by exclusion, so that `src/` beside `scripts/` counts without being named.
+The user's are chosen by exclusion, so that `src/` beside `scripts/` counts without being named.
 """
 
 from __future__ import annotations
@@ -9,9 +10,9 @@ import os
 import sys
 from collections.abc import Iterable
 
+from .trainers import TRAINERS
+
 _INSTALLED_FOLDERS = frozenset({"site-packages", "dist-packages"})
-_WITH_CLOCKS = frozenset({"gymnasium.wrappers.common", "gymnasium.wrappers.vector.common"})
-"""Modules of libraries that keep what a clock said in objects of the script's, so that it has to be recorded."""
 _COMPILED_HINTS = (b"torch.compile", b".compile(", b"torch.jit", b"torch.fx", b"torch.export")
 
 
@@ -27,8 +28,14 @@ class Policy:
 
     def instruments(self, module: str, filename: str) -> bool:
         """Whether the module `module` found at `filename` is to be instrumented."""
-        if module in _WITH_CLOCKS:
-            return True
+        return module in TRAINERS or self.is_users(module, filename)
+
+    def recorded_loops(self, module: str, filename: str) -> frozenset[str] | None:
+        """The qualified names of the functions whose loops are recorded; None for all, as in every module of the user's."""
+        return TRAINERS[module] if module in TRAINERS and not self.is_users(module, filename) else None
+
+    def is_users(self, module: str, filename: str) -> bool:
+        """Whether the module is not of installed code, or the user has added it."""
         if self.extra and (module in self.extra or module.startswith(self._dotted)):
             return True
         path = os.path.abspath(filename)

@@ -38,16 +38,18 @@ class Rewritten(RewrittenInfo):
 
 
 def rewrite(
-    tree: ast.Module, module: str, *, no_function_probes: bool = False, max_depth: int | None = None
+    tree: ast.Module, module: str, *, no_function_probes: bool = False, max_depth: int | None = None,
+    loops_of: frozenset[str] | None = None,
 ) -> Rewritten:
     """Instrument `tree`, which is consumed, as the module named `module`.
 
     `no_function_probes` leaves out function probes and what stands in lambdas (a probe in a function that `torch.compile` takes
     would break its graph; a clock that is read there breaks it anyway). `max_depth` leaves loops alone that are nested deeper
-    than this within one function, for CPython allows only 20 nested blocks.
+    than this within one function, for CPython allows only 20 nested blocks. `loops_of`, where given, are the qualified names of the
+    only functions whose loops are instrumented.
     """
     result = Rewritten(module, tree)
-    worker = _Rewriter(result, no_function_probes, max_depth, bool(getattr(tree, "flor_annotated", False)))
+    worker = _Rewriter(result, no_function_probes, max_depth, loops_of, bool(getattr(tree, "flor_annotated", False)))
     worker.aliases = clock_aliases(tree)
     scope = _Scope("<module>", "", loops=True, clocks=True)
     head, rest = _split_head(tree.body)
@@ -83,11 +85,12 @@ class _Scope:
 
 class _Rewriter:
     def __init__(
-        self, result: Rewritten, no_function_probes: bool, max_depth: int | None, annotated: bool
+        self, result: Rewritten, no_function_probes: bool, max_depth: int | None, loops_of: frozenset[str] | None, annotated: bool
     ) -> None:
         self.result = result
         self.no_function_probes = no_function_probes
         self.max_depth = max_depth
+        self.loops_of = loops_of
         self.annotated = annotated
         self.aliases: frozenset[str] = frozenset()
         self.names_seen: dict[str, int] = {}
@@ -230,7 +233,8 @@ class _Rewriter:
         is_while = isinstance(node, ast.While)
         # a pinned loop cannot be switched off, which is what a compiled function's loops must be
         unsparing = self.no_function_probes and is_while and bool(node.orelse) and scope.qualname != "<module>"
-        if too_deep or unsparing:
+        passed_by = self.loops_of is not None and scope.qualname not in self.loops_of
+        if too_deep or unsparing or passed_by:
             return None
         info = LoopInfo(
             len(self.result.loops),

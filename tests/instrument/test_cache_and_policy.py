@@ -108,6 +108,9 @@ def test_user_code_is_what_is_not_installed(tmp_path: Path) -> None:
     wrappers = tmp_path / "venv/lib/python3.11/site-packages/gymnasium/wrappers"
     assert policy.instruments("gymnasium.wrappers.common", str(wrappers / "common.py"))  # it keeps the clock in environments
     assert not policy.instruments("gymnasium.wrappers.rendering", str(wrappers / "rendering.py"))
+    assert not policy.is_users("gymnasium.wrappers.common", str(wrappers / "common.py"))
+    assert policy.recorded_loops("gymnasium.wrappers.common", str(wrappers / "common.py")) == frozenset()
+    assert policy.recorded_loops("gymnasium.wrappers.common", str(tmp_path / "gymnasium/wrappers/common.py")) is None
     assert not policy.instruments("x", os.path.join(sys.prefix, "lib", "x.py"))
     assert policy.instruments("json.decoder", os.path.join(os.path.dirname(os.__file__), "json", "decoder.py"))
     assert not policy.instruments("jsonx", os.path.join(os.path.dirname(os.__file__), "jsonx.py"))

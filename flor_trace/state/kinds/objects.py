@@ -17,12 +17,15 @@ if TYPE_CHECKING:
     from ..scope import Ignore
     from ..walk import Walker
 
-# Driven by the clock, not by the program: neither compared nor restored.
+# Driven by the clock or the process's number, not by the program: neither compared nor restored.
 _TQDM = frozenset(
     {"start_t", "last_print_t", "last_print_n", "_ema_dn", "_ema_dt", "_ema_miniters", "avg_time", "miniters",
      "dynamic_miniters", "pos", "sp", "_time", "ncols"}
 )  # fmt: skip
-VOLATILE = {"tqdm.std.tqdm": _TQDM}
+VOLATILE = {
+    "tqdm.std.tqdm": _TQDM,
+    "fsspec.implementations.local.LocalFileSystem": frozenset({"_fs_token_"}),
+}
 
 
 def emit_object(w: Walker, obj: Any, token: int) -> Node:
@@ -31,12 +34,15 @@ def emit_object(w: Walker, obj: Any, token: int) -> Node:
     return ("object", w.type_cell(cls), None, (), w.attrs(obj, cls, keep_empty=True))
 
 
-def _emit_tqdm(w: Walker, obj: Any, token: int) -> Node:
-    cls = type(obj)
-    namespace = w.layout(cls).instance_dict(obj)
-    if namespace is not None:
-        w.volatile[id(namespace)] = _TQDM
-    return ("object", w.type_cell(cls), None, (), w.attrs(obj, cls, keep_empty=True))
+def _emit_passing(volatile: frozenset[str]) -> Emit:
+    def emit(w: Walker, obj: Any, token: int) -> Node:
+        cls = type(obj)
+        namespace = w.layout(cls).instance_dict(obj)
+        if namespace is not None:
+            w.volatile[id(namespace)] = volatile
+        return ("object", w.type_cell(cls), None, (), w.attrs(obj, cls, keep_empty=True))
+
+    return emit
 
 
 # What a class works out from the rest when it is first asked (a sparse matrix of SciPy, whether its indices are sorted; a series of
@@ -216,7 +222,8 @@ def register(reg: Registry) -> None:
     reg.compiled[emit_object] = "OBJECT"
     reg.base(BaseException, Handler(_emit_exception))
     reg.add(type, Handler(_emit_class, _class_atom, serial=True), subclasses=True)
-    reg.named["tqdm.std.tqdm"] = Handler(_emit_tqdm)
+    for name, volatile in VOLATILE.items():
+        reg.named[name] = Handler(_emit_passing(volatile))
     for name, derived in _DERIVED.items():
         reg.named[name] = Handler(_emit_deriving(derived))
     for kind in (ObjectKind(), DerivingKind(), ExceptionKind(), ClassKind()):

@@ -196,6 +196,8 @@ class Coordinator:
                 self._give(worker, message["start"])
             elif kind == "done":
                 self._done(worker, message)
+            elif kind == "broken":
+                self._broken(worker, message)
             elif kind == "checked":
                 check = {**message, "unit": worker.unit}
                 self.outcome.checks.append(check)
@@ -246,6 +248,12 @@ class Coordinator:
         self._progress.tally.ends(worker.number, done=True)
         self._completed(unit, self.outcome)
 
+    def _broken(self, worker: _Worker, message: dict[str, Any]) -> None:
+        """The script has ended within a unit: what it has printed is shown, and a resumed replay executes the unit again."""
+        unit = message["unit"]
+        self.outcome.stretches[unit] = Stretch(worker.transcript, worker.start, message["end"])
+        self._completed(unit, self.outcome)
+
     def _avoid(self, worker: _Worker, boundary: Boundary, why: str, alone: bool) -> None:
         """The worker ends itself, for it has restored a snapshot that it should not have; another one does its unit."""
         if self._avoided.add(boundary, alone):
@@ -277,7 +285,7 @@ class Coordinator:
             )
         elif worker.unit is not None and worker.unit not in self.outcome.beyond:
             where = self._describe(worker.unit)
-            self.outcome.failures.append(f"the replayed script ended before it reached {where}")
+            self.outcome.failures.append(f"the replayed script ended before it came to the end of {where}")
 
     def _last_words(self, worker: _Worker) -> str:
         """What the script said on stderr at its end: the traceback, if it raised."""

@@ -315,12 +315,13 @@ class ReplaySession:
         if unit is not None and unit.kind == AFTER and unit.partition == number:
             self.owned = True
 
-    def _finish_unit(self) -> None:
+    def _finish_unit(self, broken: bool = False) -> None:
+        """The unit is done; or, where it is `broken` off, what it has printed is all that there is of it."""
         unit, self.unit = self.unit, None
         if unit is not None and self.owned:
             if self.files is not None:
                 self.files.end(unit.index)
-            self.link.tell("done", unit=unit.index, end=self.transcript.position())
+            self.link.tell("broken" if broken else "done", unit=unit.index, end=self.transcript.position())
         self.owned = False
         self._jumped = False
         if passed := self.mover.take_passed():
@@ -436,9 +437,10 @@ class ReplaySession:
         if self.owned and ref is not None and status == self.history.status:
             self.mover.verify(ref, None)
         self.mover.tell_withheld()
-        self._finish_unit()
+        killed_at_end = self.history.last == END_OF_RUN
+        ended_early = self.unit is not None and self.unit.index != self.plan.units[-1].index
+        self._finish_unit(broken=ended_early or (status != self.history.status and not killed_at_end))
         self.at_end()
         words = "".join(self._unowned_errors)
-        killed_at_end = self.history.last == END_OF_RUN
         self.link.tell("finished", status=None if killed_at_end else status, end=self.transcript.position(), words=words)
 

@@ -247,6 +247,7 @@ def test_what_is_written_through_files_that_recorded_code_has_opened(tmp_path: P
         assert "replay exact" in said
 
 
+@pytest.mark.slow
 def test_a_recorded_file_that_has_changed_since_is_not_added_to(tmp_path: Path) -> None:
     case = Case(tmp_path, "    quiet.write('new')\n", opened=OPENED, written=WRITTEN)
     os.utime(case.home / "quiet.txt", (2e9, 2e9))

@@ -130,6 +130,37 @@ def test_what_a_dead_worker_leaves_is_done_by_a_resumed_replay(folder: Folder) -
     assert resumed.stdout == subprocess.run([sys.executable, "train.py"], cwd=folder.path, capture_output=True, text=True).stdout
 
 
+@pytest.mark.parametrize(
+    ("epoch", "end", "said"),
+    [
+        (3, "total / 0", "the replayed script ended with status 1 where the recorded one ended with 0"),
+        (1, 'getattr(sys, "ex" + "it")()', "the replayed script ended before it came to the end of"),
+    ],
+    ids=["raises in the last iteration", "ends the script before that"],
+)
+def test_a_unit_in_which_a_new_statement_ends_the_script_is_not_done(tmp_path: Path, epoch: int, end: str, said: str) -> None:
+    script = "import os, sys\ntotal = 0\nfor epoch in range(4):\n    total += epoch\n    #HERE\nprint(total)\n"
+    statement = f'print("new", epoch)\n    if epoch == {epoch} and not os.path.exists("mended"): {end}'
+
+    def flor(*words: str, status: int = 0) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        command = [sys.executable, "-m", "flor_trace", *words, "x.py"]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+        assert done.returncode == status, done.stderr
+        return done
+
+    (tmp_path / "x.py").write_text(script)
+    flor("record", "-q", "--every", "1")
+    (tmp_path / "x.py").write_text(script.replace("#HERE", statement))
+    failed = flor("replay", "--workers", "1", status=1)
+    assert said in failed.stderr
+    assert failed.stdout.splitlines() == [f"new {number}" for number in range(epoch + 1)]
+    (tmp_path / "mended").touch()
+    resumed = flor("replay", "--resume")
+    assert resumed.stdout.splitlines() == [f"new {number}" for number in range(4)]
+    assert "replay exact" in resumed.stderr
+
+
 def test_a_ledger_that_was_cut_off_holds_what_is_whole(tmp_path: Path) -> None:
     folder = tmp_path / "3"
     folder.mkdir()

@@ -16,6 +16,7 @@ import weakref
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import get_ident
 from types import FrameType
 from typing import Any
 
@@ -81,6 +82,7 @@ class HindsightFiles:
         self._unit: _Unit | None = None
         self._next = first
         self._executed = 0
+        self._beside: frozenset[int] = frozenset()
         self._insertions = Insertions(overlay, lambda key: key in recorded and key not in self._known)
         overlay.files = self
 
@@ -156,7 +158,10 @@ class HindsightFiles:
 
     def before_statement(self) -> list[Mark]:
         """A hindsight statement begins; the result is for `after_statement`."""
-        return [] if self._runtime.hindsight or os.getpid() != self._process else self._insertions.before()
+        if self._runtime.hindsight or os.getpid() != self._process:
+            return []
+        self._beside = frozenset(sys._current_frames()) - {get_ident()}
+        return self._insertions.before()
 
     def after_statement(self, marks: list[Mark], statement: int) -> None:
         """The hindsight statement of that number has ended."""
@@ -171,9 +176,12 @@ class HindsightFiles:
         if not (self._runtime.hindsight or self._known or whole):
             return
         key = self._noted(path, follow)
-        if key is not None and whole and not self._runtime.hindsight:
+        if key is None:
+            return
+        by_statement = bool(self._runtime.hindsight) and not self._goes_on_beside(key)
+        if whole and not by_statement:
             self._insertions.made_anew(key)
-        if key is None or not (self._runtime.hindsight or key in self._known) or (perhaps and key in self._recorded):
+        if not (by_statement or key in self._known) or (perhaps and key in self._recorded):
             return
         self._known.add(key)
         unit = self._unit
@@ -235,6 +243,11 @@ class HindsightFiles:
         except (OSError, ValueError):
             return None  # whoever uses the path meets the error
         return None if self._overlay.passes(key) or "/__pycache__" in key else key
+
+    def _goes_on_beside(self, key: str) -> bool:
+        """Whether a thread that was there before the statement writes on to a file that recorded code has made in this replay, as the
+        threads of trackers do. Any other file may be one that the statement has asked it to write."""
+        return get_ident() in self._beside and key not in self._known and self._overlay.entry(key) == self._overlay.upper(key)
 
     def _is_whole(self, key: str) -> bool:
         about = self._unit.touched.get(key) if self._unit is not None else None

@@ -253,3 +253,26 @@ def test_a_recorded_file_that_has_changed_since_is_not_added_to(tmp_path: Path) 
     os.utime(case.home / "quiet.txt", (2e9, 2e9))
     kept, said = case.replay("--workers", "2")
     assert (kept, "wrote to quiet.txt, which recorded code has opened, is not kept" in said) == ({}, True)
+
+
+BESIDE = """\
+import concurrent.futures, os, threading, time
+def write(mode):
+    with open(f"beat-{os.getpid()}.log", mode) as f: f.write(b".")
+def beat():
+    while True: write("ab"); time.sleep(0.002)
+write("wb")
+threading.Thread(target=beat, daemon=True).start()
+pool = concurrent.futures.ThreadPoolExecutor(1)
+pool.submit(int).result()
+"""
+MEANWHILE = """\
+    time.sleep(0.05)
+    pool.submit(lambda: print(epoch, file=open("own.txt", "w"))).result()
+"""
+
+
+def test_what_a_thread_of_the_script_goes_on_writing_meanwhile_is_not_the_statements(tmp_path: Path) -> None:
+    kept, said = Case(tmp_path, MEANWHILE, opened=BESIDE).replay("--workers", "1")
+    assert kept == {"own.txt": b"5\n"}
+    assert "1 file written by new statements is in" in said

@@ -1,4 +1,4 @@
-"""`rm`, `gc` and `compact`: deletion, and saving of space. A run is first moved aside in one step, so that it is never half there."""
+"""`rm`, `gc` and `compact`: deletion, and saving of space."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from flor_trace.errors import CorruptRecord, FlorTraceError, FormatTooNew, Store
 from flor_trace.store import compact as compaction
 from flor_trace.store import layout, locks, retention
 from flor_trace.store.blobs import pack_name
+from flor_trace.store.deletion import TRASH, delete_run
 from flor_trace.store.reader import Run
 from flor_trace.store.retention import Rules
 
 # A folder without a manifest this old is not being made, it was left by a crash.
 _LEFT_AFTER_SECONDS = 3600.0
-_TRASH = "trash"
 
 
 def remove(store: str, references: list[str]) -> list[dict[str, Any]]:
@@ -31,7 +31,7 @@ def remove(store: str, references: list[str]) -> list[dict[str, Any]]:
             raise UsageError(f"run {run_id} is being used: delete it when that has ended")
         chosen[run_id] = _size(folder)
     for run_id in chosen:
-        _delete(store, run_id)
+        delete_run(store, run_id)
     return [{"run": run_id, "bytes": size} for run_id, size in chosen.items()]
 
 
@@ -54,7 +54,7 @@ def collect_garbage(store: str, rules: Rules | None = None, *, dry_run: bool = F
     for run, reason in choice.going:
         removed.append({"path": f"runs/{run.id}", "bytes": run.bytes, "reason": reason})
         if not dry_run:
-            _delete(store, run.id)
+            delete_run(store, run.id)
     notes = [f"run {run.id} stays: {run.protected}" for run in runs if run.protected]
     if choice.excess:
         notes.append(f"the store still takes {choice.excess} bytes more than --max-size: the other runs are protected")
@@ -86,7 +86,7 @@ def compact(store: str, references: list[str]) -> tuple[list[dict[str, Any]], li
 def _garbage(store: str) -> list[tuple[str, str]]:
     """What nothing needs: paths and reasons."""
     found: list[tuple[str, str]] = []
-    trash = os.path.join(store, _TRASH)
+    trash = os.path.join(store, TRASH)
     if os.path.isdir(trash):
         found += [(os.path.join(trash, name), "a deletion was interrupted") for name in sorted(os.listdir(trash))]
     for run_id in layout.run_ids(store):
@@ -118,19 +118,6 @@ def _garbage_of_run(folder: str) -> list[tuple[str, str]]:
         needed = {pack_name(entry[1]) for entry in run.index.values()}
         found += [(os.path.join(packs, name), "nothing in it is indexed") for name in sorted(set(os.listdir(packs)) - needed)]
     return found
-
-
-def _delete(store: str, run_id: str) -> None:
-    trash = os.path.join(store, _TRASH)
-    folder = layout.run_folder(store, run_id)
-    try:
-        os.makedirs(trash, exist_ok=True)
-        aside = os.path.join(trash, run_id)
-        with locks.Hold(folder, alone=True):
-            os.rename(folder, aside)
-        shutil.rmtree(aside)
-    except OSError as error:
-        raise StoreUnreadable(f"cannot delete run {run_id}: {error.strerror or error}") from error
 
 
 def _drop(path: str) -> None:

@@ -16,6 +16,7 @@ from flor_trace.instrument.policy import Policy
 from flor_trace.record.budget import Budget
 from flor_trace.record.hooks import RecordHooks
 from flor_trace.record.session import RecordSession
+from flor_trace.record.stillborn import discard, why_nothing_was_run
 from flor_trace.runtime import initial
 from flor_trace.runtime.engine import Runtime
 from flor_trace.runtime.files import FileTracker
@@ -91,8 +92,10 @@ def record(
 
     def finish(status: int) -> None:
         session.finish(status)
+        why = why_nothing_was_run(session, status)
+        said = discard(writer, options.store, why) if why else session.summary()
         if not options.quiet:
-            _warn(session.summary())
+            _warn(said)
 
     return run_target(target, hooks, importer=importer, finish=finish)
 

@@ -58,6 +58,7 @@ class RecordSession:
         self.sources = sources
         self.files = files
         self.outputs = 0
+        self.printed = False  # anything on stdout
         self.snapshots = 0
         self._objects = 0  # met by the last walk that was given up
         self.decisions = Decisions(writer.event)
@@ -171,6 +172,7 @@ class RecordSession:
 
     def _note_output(self, record: dict[str, Any]) -> None:
         self.outputs += 1
+        self.printed = self.printed or record["stream"] == "stdout"
         self.writer.event("output", **{**record, "at": [list(place) for place in record["at"]]})
 
     # -- snapshots ----------------------------------------------------------------------------------------------

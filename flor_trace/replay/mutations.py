@@ -131,11 +131,18 @@ class Mutations:
             if found is None and isinstance(parent, (ast.For, ast.While)) and block is parent.body:
                 found = self._in_parts([parent.test if isinstance(parent, ast.While) else parent.target], scope, variable)
                 found = found or self._in_block(block[:number], scope, variable)
+                if found == "read":
+                    return found if self._outlasts(parent, scope, variable) else "unsure"
             if found is not None:
                 return found
             if not isinstance(parent, (ast.If, ast.For, ast.While, ast.With)):
                 return None
             node = parent
+
+    def _outlasts(self, loop: ast.For | ast.While, scope: Scope, variable: Variable) -> bool:
+        """Whether what a variable holds after an iteration matters also if that was the last one."""
+        later = self._next_use(loop, scope, variable)
+        return later == "read" or (later is None and scope.parent is None)  # a module's variables are compared at the end
 
     def _in_block(self, block: Sequence[ast.stmt], scope: Scope, variable: Variable) -> _Use | None:
         for node in block:

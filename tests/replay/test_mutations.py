@@ -59,6 +59,21 @@ def evaluate(batches, opt):
     #last
     return correct
 
+def decayed(values):
+    step = 1.0
+    for value in values:
+        print(value * step)
+        #turn
+    return values
+
+def halved(values):
+    step = 1.0
+    while values:
+        print(values.pop() * step)
+        #ahead
+    step = step if values is None else 0
+    return step
+
 def unseen():
     global stats_again
     stats_again = {}
@@ -116,6 +131,7 @@ def changes(place: str, *lines: str) -> list[str]:
     ("method", "self.rate *= 0.5", "self.rate"),
     ("method", "batch['x'] += 1", None),
     ("function", "x += 1", "x"),
+    ("ahead", "step *= 0.5", "step"),
     ("last", "correct = correct / 10", "correct"),
 ])  # fmt: skip
 def test_certain_changes_are_found(place: str, statement: str, what: str | None) -> None:
@@ -135,6 +151,8 @@ def test_certain_changes_are_found(place: str, statement: str, what: str | None)
     ("main", ["loss = loss"]),
     ("main", ["loss = loss + 1"]),  # as recorded: the value may be the same
     ("main", ["factor = 0.9"]),
+    ("turn", ["step = step / 2"]),  # read in the next iteration only, and there may be none
+    ("turn", ["step *= 0.5"]),
     ("main", ["norm = 4.0", "print(norm)"]),  # bound anew before it is read
     ("main", ["if epoch == 7:\n    loss = 0"]),
     ("main", ["for k in range(0):\n    loss = 0"]),

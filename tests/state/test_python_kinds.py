@@ -12,6 +12,7 @@ import logging
 import queue
 import re
 import threading
+import typing
 import weakref
 import zlib
 from collections.abc import Callable, Iterator
@@ -326,3 +327,36 @@ def test_what_a_sparse_matrix_has_worked_out_is_no_state() -> None:
     assert not made.has_sorted_indices and made.tocsc().sorted_indices().indices.tolist() == [0, 1, 1]
     world.replay(before, after)
     assert made.indices.tolist() == [0, 1, 2] and made.has_sorted_indices
+
+
+def test_type_hints_are_values_and_who_holds_them_is_no_matter() -> None:
+    import torch
+
+    optional: Any = typing.Optional
+    union: Any = typing.Union  # as libraries that are older than `|` write it
+    hints = [
+        optional[int], union[torch.Tensor, float, None], typing.Callable[[int], str], typing.Literal["a", 2], dict[str, list[int]],
+        int | None, typing.Any | None, union[typing.AnyStr, bytes],
+    ]  # fmt: skip
+    w = World(x=[])
+    before = w.snap()
+    w.v["x"].extend(hints)
+    after = w.snap()
+    assert not any(node[0] in ("object", "opaque") and "alias" in str(node).lower() for node in after.nodes.values())
+    w.v["x"].clear()
+    w.replay(before, after)
+    assert w.v["x"] == hints
+    # built by the restore, then asked of typing again: no difference, whoever else holds the first
+    w.v["x"][0], w.v["x"][4] = optional[int], dict[str, list[int]]
+    assert w.compare(after).verdict == "exact"
+
+
+def test_type_hint_of_a_class_of_the_users_follows_the_class() -> None:
+    w = World(Plain=Plain, x=[])
+    before = w.snap()
+    union: Any = typing.Union
+    w.v["x"].append(union[Plain, None])
+    after = w.snap()
+    w.v["x"].clear()
+    w.replay(before, after)
+    assert w.v["x"][0].__args__[0] is w.v["Plain"]

@@ -144,7 +144,10 @@ _OF_PYTHON = (
     "atoms", "containers", "scalars", "objects", "functions", "iterators", "library_values", "opaque", "loggers", "lru", "wrappers",
     "sync", "context", "generators", "files", "streams",
 )  # fmt: skip
-_ADAPTERS = {"numpy": "numpy", "numpy.random": "numpy_random", "torch": "torch", "pandas": "pandas", "PIL.Image": "pil", "h5py": "h5py"}
+_ADAPTERS = {
+    "typing": "type_hints", "numpy": "numpy", "numpy.random": "numpy_random", "torch": "torch", "pandas": "pandas", "PIL.Image": "pil",
+    "h5py": "h5py",
+}  # fmt: skip
 
 
 def registry_for(scope: Scope) -> Registry:

@@ -23,10 +23,12 @@ from flor_trace.store.reader import Run
 EXAMINED_SECONDS = 120.0
 """A unit that took longer when recorded is not executed again unasked."""
 
-_ORDER = ("operation", "entropy", "collector", "clock", "network", "process", "identity")
+_ORDER = ("operation", "entropy", "order", "collector", "clock", "network", "process", "identity")
 _MEANING = {
     "operation": "{what} ({where}, {times} times)",
     "entropy": "random numbers that no seed governs: {what} at {where}",
+    "order": "{what} is a set of objects that hash by their addresses, which differ from process to process, so it iterates in "
+             "another order; a list, or a dict with None as values, keeps the order of insertion",
     "collector": "the garbage collector ran a finalizer, elsewhere than when recorded: {what} at {where}; call gc.disable(), and "
                  "gc.collect() at fixed places",
     "clock": "the clock is read where it is not recorded: {what} at {where}",

@@ -93,6 +93,7 @@ class Restorer:
         self._attributes = attributes
         self._in_classes = Ignore(classes=hindsight_names)
         self.passed_over: frozenset[str] = frozenset()
+        self.unordered: dict[str, None] = {}  # paths of sets that iterate by addresses, in another order than recorded
         self._scope = Scope(runtime.user_modules.__contains__)
         self._tokens = TokenTable()
         self._matching: dict[Any, object] | None = None
@@ -141,6 +142,7 @@ class Restorer:
             if collecting:
                 gc.enable()
         self._matching = comparison.matching
+        self.unordered.update(dict.fromkeys(comparison.unordered[:1]))
         exact = comparison.verdict == EXACT and not self._attributes
         self._present = Present(roots, frames, live, Base(recorded, comparison.several) if exact else None)
         differences = [str(d) for d in comparison.differences[:5]]

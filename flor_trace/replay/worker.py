@@ -169,7 +169,12 @@ class Worker:
         self._restorer.passed_over = frozenset(("logging", "warnings"))
         witness = Witness()
         importer.on_import("torch", witness.torch_imported)
-        self._session.at_end = lambda: self._link.tell("seen", seen=witness.as_json())
+
+        def tell() -> None:
+            sets = [{"kind": "order", "what": path, "where": "", "times": 1} for path in self._restorer.unordered]
+            self._link.tell("seen", seen=[*witness.as_json(), *sets])
+
+        self._session.at_end = tell
         witness.start()
 
     def _restrict(self) -> None:

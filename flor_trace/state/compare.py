@@ -48,14 +48,14 @@ class Difference:
 
 @dataclass(slots=True)
 class Comparison:
-    """What a comparison found."""
+    """What a comparison found; `unordered` are the paths of sets whose elements hash by address and come in another order."""
 
     verdict: str = "exact"
     differences: list[Difference] = field(default_factory=list)
     count: int = 0
     largest: float = 0.0
     matching: dict[int, Any] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
+    unordered: list[str] = field(default_factory=list)
     several: frozenset[int] = frozenset()  # recorded tokens that stand for several live objects each, or share one
 
 
@@ -454,7 +454,7 @@ class _Comparer:
         """Elements that hash by address: those met elsewhere are known, the rest are paired in order."""
         order = [self.there.get(c[0]) for c in refs]
         if all(token is not None for token in order) and order != [c[0] for c in others]:
-            self.result.notes.append(f"{render(link)}: a set of objects ordered by address iterates in another order")
+            self.result.unordered.append(render(link))
         left = {c[0] for c in others}
         rest = []
         for cell in refs:
@@ -468,12 +468,15 @@ class _Comparer:
         if not rest:
             return
         free = [c for c in others if c[0] in left]
-        for i, (p, q) in enumerate(zip(rest, self._alike(rest, free), strict=False)):
+        alike = self._alike(rest, free)
+        if len(rest) == len(refs) == len(free) and alike != free:
+            self.result.unordered.append(render(link))
+        for i, (p, q) in enumerate(zip(rest, alike, strict=False)):
             self.todo.append((p, q, (link, ("index", i))))
 
     def _alike(self, refs: list[Cell], others: list[Cell]) -> list[Cell]:
-        """The others in such an order that as many as can be told by what they hold (weak references, tuples) stand in the same
-        places as the recorded ones that hold the same."""
+        """The others in such an order that as many as can be told by what they hold (weak references, tuples, attributes) stand in the
+        same places as the recorded ones that hold the same."""
         by_profile: dict[Any, list[Cell]] = {}
         for cell in reversed(others):
             by_profile.setdefault(_profile(self.live.graph, cell, self.back), []).append(cell)
@@ -507,7 +510,8 @@ def _profile(graph: Graph, cell: Cell, names: Mapping[int, int] | _Themselves, d
     if known is not None:
         return known
     node = graph.nodes[cell[0]]
-    parts = tuple(_profile(graph, part, names, depth - 1) for part in node[3][:8]) if depth else ()
+    attributes = () if node[4] is None else (node[4][0], *node[4][2])
+    parts = tuple(_profile(graph, part, names, depth - 1) for part in (*node[3][:8], *attributes[:8])) if depth else ()
     return (node[0], marshal.dumps(node[2], 2), len(node[3]), parts)
 
 

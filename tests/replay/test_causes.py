@@ -277,6 +277,24 @@ def test_what_differs_from_process_to_process_is_named(tmp_path: Path) -> None:
     assert f"is read: getpid() at {tmp_path / 'train.py'}:5" in Folder(tmp_path, IDENTITY).diverged()
 
 
+# In the replay the objects are numbered the other way round, as if they lay at other addresses.
+ADDRESSES = """\
+import sys
+class Node:
+    def __init__(self, number):
+        self.number = number
+graph = {Node(49 - i if "flor_trace.replay.worker" in sys.modules else i) for i in range(50)}
+for epoch in range(2):
+    for step in range(2):
+        pass
+    print("first", [node.number for node in graph][:5])
+"""
+
+
+def test_a_set_that_iterates_by_addresses_is_named(tmp_path: Path) -> None:
+    assert "cause: graph is a set of objects that hash by their addresses" in Folder(tmp_path, ADDRESSES).diverged()
+
+
 CYCLES = """\
 class Node:
     def __init__(self, name):
@@ -383,6 +401,8 @@ def test_what_was_seen_is_told_by_weight() -> None:
     operation = {"kind": "operation", "what": "put_ is nondeterministic", "where": "b.py:2", "times": 1}
     assert suspected([clock]) == ["the clock is read where it is not recorded: time.time at a.py:1"]
     assert suspected([clock, operation]) == ["put_ is nondeterministic (b.py:2, 1 times)"]
+    order = {"kind": "order", "what": "graph", "where": "", "times": 1}
+    assert [cause.split()[0] for cause in suspected([clock, order])] == ["graph", "the"]
 
 
 def test_digests_of_data_files(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a comparison costs: nothing that grows with the square of the state."""
+"""Comparisons of sets whose elements hash by their addresses, and what they cost: nothing that grows with the square of the state."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from flor_trace.state.compare import _Comparer
 class Value:
     """A node of a graph of operations, as small autograd engines make one for every number: it holds its operands in a set."""
 
-    def __init__(self, *operands: Value) -> None:
+    def __init__(self, *operands: Value, number: int = 0) -> None:
         self.operands = set(operands)
+        self.number = number
 
 
 class Counted(dict[int, int]):
@@ -40,3 +41,16 @@ def test_many_sets_of_objects_do_not_have_what_was_met_read_for_each() -> None:
         return there.reads
 
     assert reads(50) == reads(5)
+
+
+def test_elements_that_only_their_set_knows_are_told_apart_by_their_attributes() -> None:
+    values = [Value(number=number) for number in range(50)]
+    w = World(values=set(values))
+    recorded = w.snap()
+    assert w.compare(recorded).unordered == []
+    for value in values:
+        value.number = 49 - value.number
+    found = w.compare(recorded)
+    assert (found.verdict, found.unordered) == ("exact", ["user_script.values"])
+    values[0].number = 7
+    assert w.compare(recorded).verdict == "diverged"

@@ -289,16 +289,15 @@ _UNWRAPPABLE = (
     ast.FunctionDef,
     ast.AsyncFunctionDef,
     ast.ClassDef,
-    ast.Import,
-    ast.ImportFrom,
     ast.Global,
     ast.Nonlocal,
 )
 
 
 def _wrappable(node: ast.stmt) -> bool:
-    """Declarations have no effect worth guarding; a bare string might be a docstring and does nothing."""
-    if isinstance(node, _UNWRAPPABLE):
+    """Declarations have no effect worth guarding, and what the program's own modules do as they are imported may be recorded
+    code's; a bare string might be a docstring and does nothing."""
+    if isinstance(node, _UNWRAPPABLE) or getattr(node, "flor_own_import", False):
         return False
     return not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -171,8 +171,10 @@ def _diff(
     )
 
 
-def annotate(tree: ast.Module, source_diff: SourceDiff) -> None:
+def annotate(tree: ast.Module, source_diff: SourceDiff, own_modules: Collection[str] = ()) -> None:
     """Mark today's tree for the rewriter: `flor_hindsight`, `flor_loop` on nodes, `flor_annotated` on the tree.
+
+    Hindsight statements that import one of `own_modules`, by its first name, get `flor_own_import`: recorded code may use it, too.
 
     Raises:
         SourceChanged: the tree is not that of the source that was compared.
@@ -183,6 +185,7 @@ def annotate(tree: ast.Module, source_diff: SourceDiff) -> None:
             position = _position(node)
             if position in marks:
                 setattr(node, "flor_hindsight", marks.pop(position))  # noqa: B010
+                setattr(node, "flor_own_import", _imports_any(node, own_modules))  # noqa: B010
             if position in loops and isinstance(node, (ast.For, ast.While)):
                 setattr(node, "flor_loop", loops.pop(position))  # noqa: B010
     if marks or loops:
@@ -200,6 +203,12 @@ def render_changes(changes: list[Change], filename: str) -> str:
         out += [f"  - {line}" for line in change.recorded_text.splitlines()]
         out += [f"  + {line}" for line in change.present_text.splitlines()]
     return "\n".join(out)
+
+
+def _imports_any(node: ast.stmt, modules: Collection[str]) -> bool:
+    if isinstance(node, ast.ImportFrom):
+        return bool(node.level) or (node.module or "").partition(".")[0] in modules
+    return isinstance(node, ast.Import) and any(alias.name.partition(".")[0] in modules for alias in node.names)
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ class ReplayHooks:
             return False
         if module in self._recorded:
             tree.body[:] = ast.parse(self._recorded[module]).body
-        annotate(tree, difference)
+        annotate(tree, difference, {name.partition(".")[0] for name in self._diff.modules})
         return True
 
     def resolver(self, rewritten: RewrittenInfo, filename: str, source: bytes) -> Callable[[str], object]:

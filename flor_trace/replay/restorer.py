@@ -93,6 +93,7 @@ class Restorer:
         self._attributes = attributes
         self._in_classes = Ignore(classes=hindsight_names)
         self.passed_over: frozenset[str] = frozenset()
+        self.imported: set[str] = set()
         self.unordered: dict[str, None] = {}  # paths of sets that iterate by addresses, in another order than recorded
         self._scope = Scope(runtime.user_modules.__contains__)
         self._tokens = TokenTable()
@@ -248,7 +249,7 @@ class Restorer:
     def _ignore(self, frames: list[LiveFrame]) -> Ignore:
         modules = {module: names for (module, function), names in self._names.items() if function == "<module>"}
         own = {live.name: self._frame_names(live) for live in frames}
-        return Ignore(modules, own, self._edited, self._attributes, self.passed_over, self._names)
+        return Ignore(modules, own, self._edited, self._attributes, self.passed_over, self._names, self.imported)
 
     def _frame_names(self, live: LiveFrame) -> set[str]:
         module = live.frame.f_globals.get("__name__", "")

@@ -23,6 +23,7 @@ from flor_trace.replay.cores import DEVICE_VARIABLE
 from flor_trace.replay.diff import RunDiff
 from flor_trace.replay.history import History
 from flor_trace.replay.hooks import ReplayHooks
+from flor_trace.replay.imported import Imported
 from flor_trace.replay.isolate import Isolator
 from flor_trace.replay.link import Link
 from flor_trace.replay.plan import Plan
@@ -83,6 +84,8 @@ class Worker:
             {module for module, each in self._diff.modules.items() if not each.identical},
             hindsight_attributes(self._diff, [self._run.source(e["source"]) for e in self._run.events("module")]),
         )
+        self._imported = Imported()
+        restorer.imported = self._imported.roots
         self._session = ReplaySession(
             self._runtime,
             self._history,
@@ -197,18 +200,19 @@ class Worker:
             # An edited log statement that draws random numbers drew them when it was recorded, too.
             return HindsightProbe(self._runtime, number, lambda frame: None, lambda _: None)
 
-        keeper, isolator, files = self._keeper, self._isolator, self._files
+        keeper, isolator, files, imported = self._keeper, self._isolator, self._files, self._imported
         assert files is not None  # there are hindsight statements
 
         def capture(frame: FrameType) -> object:
             self._sources.suspend()
             marks = files.before_statement()
             before = None if isolator is None else isolator.keep(frame)
-            return keeper.capture(), before, marks
+            return keeper.capture(), before, marks, imported.before()
 
         def apply(values: Any) -> None:
-            drawn, before, marks = values
+            drawn, before, marks, libraries = values
             files.after_statement(marks, number)
+            imported.after(libraries)
             if before is not None:
                 assert isolator is not None
                 isolator.put_back(before)

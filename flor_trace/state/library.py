@@ -54,12 +54,13 @@ def capture() -> dict[str, Plain]:
 
 def apply(values: dict[str, Plain]) -> None:
     """Set what `capture` returned; random numbers' states come last."""
-    _set_environ(values.get("environ"))
+    if "environ" in values:
+        set_environment(values["environ"])
     cwd = values.get("cwd")
     if cwd is not None and cwd != _cwd() and os.path.isdir(cwd):
         os.chdir(cwd)
     if "warnings" in values and values["warnings"] != _filters():
-        _set_filters(values["warnings"])
+        _set_recorded_filters(values["warnings"])
     _set_levels(values.get("logging", {}))
     if values.get("logging.disable", logging.root.manager.disable) != logging.root.manager.disable:
         logging.disable(values["logging.disable"])
@@ -168,9 +169,8 @@ def _cwd() -> str | None:
         return None
 
 
-def _set_environ(wanted: dict[str, str] | None) -> None:
-    if wanted is None:
-        return
+def set_environment(wanted: dict[str, str]) -> None:
+    """Let the environment hold these variables, and no others."""
     for key in set(os.environ) - set(wanted):
         del os.environ[key]
     for key, value in wanted.items():
@@ -189,7 +189,7 @@ def _filters() -> tuple[Plain, ...]:
     )
 
 
-def _set_filters(wanted: tuple[Plain, ...]) -> None:
+def _set_recorded_filters(wanted: tuple[Plain, ...]) -> None:
     def pattern(value: Plain) -> Any:
         return re.compile(*value) if isinstance(value, tuple) else value
 
@@ -197,7 +197,12 @@ def _set_filters(wanted: tuple[Plain, ...]) -> None:
         (action, pattern(message), find(module_name, qualname), pattern(module), line)
         for action, message, module_name, qualname, module, line in wanted
     ]
-    warnings.filters[:] = made  # type: ignore[index]
+    set_filters(made)
+
+
+def set_filters(filters: list[Any]) -> None:
+    """Let the warning filters be these, as the module itself keeps them."""
+    warnings.filters[:] = filters  # type: ignore[index]
     # the cache of past decisions must be dropped; its name has changed in 3.14
     for name in ("_filters_mutated", "_filters_mutated_lock_held"):
         if hasattr(warnings, name):

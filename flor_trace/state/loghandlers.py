@@ -19,6 +19,11 @@ def capture(is_user: Callable[[str], bool]) -> dict[str, Any]:
     }
 
 
+def root_of(name: str) -> str:
+    """The name of the root that a logger's handlers and filters are."""
+    return _PREFIX + name
+
+
 def apply(extra: Mapping[str, Any], is_user: Callable[[str], bool]) -> None:
     """Set what `capture` returned, for all loggers, in place; nothing where it was not asked."""
     if _PREFIX not in extra:

@@ -65,9 +65,13 @@ class Ignore:
     library: frozenset[str] = frozenset()
     # Methods and attributes of classes, by module and qualified name of the class. A walk that is told of them does not see them.
     classes: Mapping[tuple[str, str], set[str]] = field(default_factory=dict)
+    # Roots beside those of modules and frames that came with libraries which only hindsight statements have imported.
+    extra: set[str] = field(default_factory=set)
 
     def names(self, section: str, root: str) -> set[str]:
         """The names to pass over in one root."""
+        if section == "extra":
+            return self.extra
         table = self.modules if section == "module" else self.frames if section == "frame" else {}
         return table.get(root, set())
 

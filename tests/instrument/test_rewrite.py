@@ -158,15 +158,17 @@ def test_annotations_are_not_touched() -> None:
 
 
 def test_hindsight_statements_are_wrapped_and_their_insides_left_alone() -> None:
-    tree = ast.parse("for i in range(2):\n    print(i)\nfor j in range(2): pass\ndef helper():\n    for k in []: pass\nimport os\n")
+    imports = "import os\nimport sys\n"
+    tree = ast.parse(f"for i in range(2):\n    print(i)\nfor j in range(2): pass\ndef helper():\n    for k in []: pass\n{imports}")
     tree.body[0].flor_loop = "mod:<module>:7"  # type: ignore[attr-defined]
     inner = tree.body[0].body[0]  # type: ignore[attr-defined]
     for number, node in enumerate([inner, *tree.body[1:]]):
         node.flor_hindsight = number
+    tree.body[-1].flor_own_import = True  # type: ignore[attr-defined]
     tree.flor_annotated = True  # type: ignore[attr-defined]
     result = rewrite(tree, "mod")
     assert [loop.key for loop in result.loops] == ["mod:<module>:7"]
-    assert result.hindsights == [0, 1] and not result.functions
+    assert result.hindsights == [0, 1, 3] and not result.functions
     _, hooks = run(result)
     assert hooks.probes["mod", "@flor:hindsight:0"].calls == ["enter", "leave"] * 2
     assert hooks.probes["mod", "@flor:hindsight:1"].calls == ["enter", "leave"]

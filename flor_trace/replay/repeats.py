@@ -9,6 +9,8 @@ from typing import Any
 
 # What `warnings.formatwarning` makes: `file:line: Category: message`, more lines of the message, the source line indented.
 _HEAD = re.compile(r"\S.*:\d+: [A-Za-z_][\w.]*: ")
+# The same behind a progress bar of tqdm's, which does not end its line, and ends with a bracket or by going up a line.
+_BEHIND = re.compile(r"(?:(?<=\])|(?<=\x1b\[A))[^\s\x1b].*:\d+: [A-Za-z_][\w.]*: ")
 _LONGEST_MESSAGE = 30
 
 
@@ -23,8 +25,9 @@ class KnownWarnings:
         for text in _stderr_texts(records):
             lines = text.splitlines(keepends=True)
             for number, line in enumerate(lines):
-                if _HEAD.match(line):
-                    self.blocks.setdefault(line, _block(lines[number : number + _LONGEST_MESSAGE]))
+                _, head = _parted(line)
+                if head:
+                    self.blocks.setdefault(head, _block([head, *lines[number + 1 : number + _LONGEST_MESSAGE]]))
 
 
 class Repeats:
@@ -39,7 +42,7 @@ class Repeats:
 
     def __init__(self, expected: Iterable[Mapping[str, Any]], before: Iterable[Mapping[str, Any]] | KnownWarnings) -> None:
         lines = (line for text in _stderr_texts(expected) for line in text.splitlines(keepends=True))
-        self._due = Counter(line for line in lines if _HEAD.match(line))
+        self._due = Counter(head for _, head in map(_parted, lines) if head)
         if not isinstance(before, KnownWarnings):
             known = KnownWarnings()
             known.learn(before)
@@ -56,10 +59,11 @@ class Repeats:
         kept: list[str] = []
         at = 0
         while at < len(lines):
-            head = lines[at]
+            other, head = _parted(lines[at])
             block = self._known.get(head)
-            if block is not None and self._due[head] <= 0 and lines[at : at + len(block)] == block:
+            if block is not None and self._due[head] <= 0 and [head, *lines[at + 1 : at + len(block)]] == block:
                 self.dropped += 1
+                kept.append(other)
                 at += len(block)
                 continue
             self._due[head] -= 1
@@ -69,8 +73,14 @@ class Repeats:
 
 
 def _stderr_texts(records: Iterable[Mapping[str, Any]]) -> Iterator[str]:
-    # A warning is written, and so recorded, in one piece.
+    # A warning is written in one piece, and so stands whole in a record.
     return (record["text"] for record in records if record["stream"] == "stderr")
+
+
+def _parted(line: str) -> tuple[str, str]:
+    """A line as what stands before a warning's first line, and that; the latter is empty where there is none."""
+    found = _BEHIND.search(line) or _HEAD.match(line)
+    return (line, "") if found is None else (line[: found.start()], line[found.start() :])
 
 
 def _block(lines: list[str]) -> list[str]:

@@ -36,6 +36,19 @@ def test_nothing_else_is_dropped() -> None:
     assert drop(Repeats(stderr(), [{"stream": "stdout", "text": WARNING}]), WARNING) == WARNING
 
 
+def test_a_warning_behind_a_progress_bar_that_has_not_ended_its_line() -> None:
+    bar, nested = "\r  0%|          | 0/5 [00:00<?, ?it/s]", "\n\r  0%| | 0/2 [00:00<?, ?it/s]\x1b[A"
+    for before in (stderr(bar + WARNING), stderr(WARNING), stderr(nested + WARNING)):
+        repeats = Repeats(stderr(), before)
+        assert drop(repeats, bar + WARNING + "after\n") == bar + "after\n"
+        assert drop(repeats, nested + WARNING) == nested
+        assert drop(repeats, bar + LONG) == bar + LONG
+        assert repeats.dropped == 2
+    repeats = Repeats(stderr(bar + WARNING), stderr(WARNING))
+    assert drop(repeats, bar + WARNING) == bar + WARNING
+    assert drop(repeats, bar + WARNING) == bar
+
+
 def test_line_numbers_are_compared_as_recorded_and_shown_as_they_are() -> None:
     repeats = Repeats(stderr(LONG), stderr(LONG))
     moved = LONG.replace(":3:", ":4:")

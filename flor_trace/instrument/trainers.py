@@ -28,5 +28,8 @@ TRAINERS: Mapping[str, frozenset[str]] = {
     **{f"{package}.{module}": loops for package in ("lightning.pytorch", "pytorch_lightning") for module, loops in _LIGHTNING.items()},
     "skorch.callbacks.logging": frozenset(),
     "skorch.net": frozenset({"NeuralNet.fit_loop", "NeuralNet.run_single_epoch"}),
+    # Its loops over epochs and steps are executed again: nothing is skipped or divided in them yet.
+    "transformers.trainer": frozenset(),
+    "transformers.trainer_utils": frozenset(),
 }
 """Each module, with the qualified names of the functions whose loops are recorded."""

@@ -15,7 +15,7 @@ def tracker_environment(scratch: Path) -> dict[str, str]:
     """Variables that keep experiment trackers from their servers and from the user's folders."""
     trackers = Path(scratch) / "trackers"
     return {
-        "WANDB_MODE": "offline",
+        "WANDB_MODE": "dryrun",  # the older word for "offline"; when that is set, `transformers` says so as it is imported
         "WANDB_DIR": str(trackers),
         "WANDB_CACHE_DIR": str(trackers / "wandb-cache"),
         "WANDB_CONFIG_DIR": str(trackers / "wandb-config"),

@@ -632,7 +632,7 @@ def test_worker_environment(tmp_path: Path) -> None:
     from flor_trace.runtime.offline import offline_environment, socket_folder
 
     variables = offline_environment(tmp_path)
-    assert variables["WANDB_MODE"] == "offline" and variables["MLFLOW_TRACKING_URI"].startswith("file:///")
+    assert variables["WANDB_MODE"] == "dryrun" and variables["MLFLOW_TRACKING_URI"].startswith("file:///")
     deep = tmp_path / ("long" * 20)
     short, descriptor = socket_folder(deep)
     assert len(short) <= 85 and os.path.samefile(short, deep / "sockets")

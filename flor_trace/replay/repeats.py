@@ -66,7 +66,8 @@ class Repeats:
                 kept.append(other)
                 at += len(block)
                 continue
-            self._due[head] -= 1
+            if self._due[head] > 0:  # of other lines there may be millions
+                self._due[head] -= 1
             kept.append(shown[at])
             at += 1
         return "".join(kept)

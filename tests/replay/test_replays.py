@@ -296,3 +296,54 @@ def test_memory_does_not_grow_with_the_output(tmp_path: Path) -> None:
         return most
 
     assert peak(6_000) < peak(2_000) + 100_000
+
+
+class Warned:
+    """A recorded log of a warning and `count` lines on stderr, all different, read one at a time."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def outputs(self, first: int = 0, last: int | None = None) -> Iterator[dict[str, Any]]:
+        for number in range(first, self.count + 1 if last is None else last):
+            text = f"line {number} of many\n" if number else "/a.py:3: UserWarning: once\n  warn()\n"
+            yield output(text, "a:1") | {"stream": "stderr"}
+
+
+def merging_peak(folder: Path, count: int) -> int:
+    """The most memory that Python holds while a unit of `count` lines on stderr, and as many new ones, is merged behind a warning."""
+    recorded = Warned(count)
+    folder.mkdir()
+    transcript = TranscriptWriter(folder / "t")
+    ends = [0]
+    for first, last in ((0, 1), (1, count + 1)):
+        for record in recorded.outputs(first, last):
+            transcript.write(record["stream"], record["text"], -1, [], record["line"])
+            transcript.write("stderr", f"@@{record['text']}", 0, [], "a:3")
+        if first:
+            transcript.write("stderr", "/a.py:3: UserWarning: once\n  warn()\n", -1, [], "a:1")
+        ends.append(transcript.position())
+    plan = Plan([], [Unit(0, "prologue", outputs=(0, 1)), Unit(1, "after", outputs=(1, None))], set(), False, False, 1)
+    shown: list[int] = [0]
+
+    def emit(record: Any) -> None:
+        shown[0] += 1
+
+    merger = Merger(plan, recorded, lambda line: False, False, lambda text: text, emit)
+    outcome = Outcome(stretches={number: Stretch(folder / "t", ends[number], ends[number + 1]) for number in (0, 1)})
+    tracemalloc.start()
+    merger.completed(0, outcome)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert shown == [count + 1] and not merger.verdict.differences
+    assert merger.verdict.repeated_warnings == 1
+    return most
+
+
+def test_memory_does_not_grow_with_stderr_behind_a_warning(tmp_path: Path) -> None:
+    assert merging_peak(tmp_path / "more", 6_000) < merging_peak(tmp_path / "few", 2_000) + 100_000
+
+
+@pytest.mark.slow
+def test_memory_of_merging_very_many_lines(tmp_path: Path) -> None:
+    assert merging_peak(tmp_path / "many", 150_000) < merging_peak(tmp_path / "few", 2_000) + 300_000

@@ -21,7 +21,7 @@ _LIGHTNING = {
 TRAINERS: Mapping[str, frozenset[str]] = {
     "gymnasium.wrappers.common": frozenset(),
     "gymnasium.wrappers.vector.common": frozenset(),
-    # Since 0.4.11 an engine runs in a generator, whose loops are not recorded, unless `Engine.interrupt_resume_enabled` is false.
+    # Since 0.4.10 an engine runs in a generator, whose loops are not recorded, unless `Engine.interrupt_resume_enabled` is false.
     "ignite.engine.engine": frozenset({"Engine._internal_run_legacy", "Engine._run_once_on_dataset_legacy"}),
     "ignite.handlers.time_limit": frozenset(),
     "ignite.handlers.timing": frozenset(),

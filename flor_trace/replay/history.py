@@ -30,6 +30,7 @@ class RecordedActivation:
     """One execution of a loop statement.
 
     `exit` is "exhausted", "break", "left" (`return` or an exception) or "unfinished" (the run was killed in it).
+    `iterations` counts those that were finished (see `counted`).
     `error` names the exception by which it was left, if one was; `outputs` counts the output records before its entry.
     `ticks` holds the seconds of each iteration where those are slow, else nothing.
     """
@@ -49,6 +50,16 @@ class RecordedActivation:
     def key(self) -> ActivationKey:
         """Loop and entry."""
         return (self.loop, self.entry)
+
+    @property
+    def begun(self) -> int:
+        """How many iterations have begun: the one in which a loop was left counts, too."""
+        return self.iterations + (self.exit != "exhausted")
+
+    @property
+    def counted(self) -> bool:
+        """Whether `begun` is exact: fast iterations are handed out many at once, and the one in which such a loop was left is not known."""
+        return self.exit == "exhausted" or len(self.ticks) >= self.iterations
 
     def seconds_until(self, iteration: int) -> float:
         """How long after the entry iteration `iteration` began (estimated where single times were not kept)."""

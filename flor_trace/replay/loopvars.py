@@ -188,7 +188,7 @@ class Values:
     def _seen(self, variable: LoopVariable, activation: RecordedActivation, iteration: int) -> object:
         """From the snapshot at the end of the iteration: nothing but the loop binds the name."""
         at = Boundary(*activation.key, iteration + 1)
-        if at not in self._history.snapshots and iteration + 1 == activation.iterations:
+        if at not in self._history.snapshots and iteration + 1 == activation.begun:
             at = Boundary(*activation.key, EXIT)
         ref = self._history.snapshots.get(at)
         if ref is None:

@@ -369,7 +369,7 @@ def _restrict(
     around = where is not None and where.outside(partitions, probed)
     kept = [unit for unit in units if around or unit.kind == SEGMENT]
     if not kept:
-        most = max((a.iterations for a in partitions), default=0)
+        most = max((a.begun for a in partitions), default=0)
         if where is not None:
             raise UsageError(f"--where {where.condition.text!r} selects nothing: it is true in no iteration of the replayed loops")
         first, last = iterations or (0, None)

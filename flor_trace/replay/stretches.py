@@ -37,7 +37,7 @@ def iterations(first: int, last: int | None) -> Asked:
     """The iterations from `first` up to `last`."""
 
     def asked(activation: RecordedActivation) -> list[Stretch]:
-        total = activation.iterations
+        total = activation.iterations if activation.exit == "unfinished" else activation.begun
         if first >= total:
             return []
         return [Stretch(first, None if last is None or last >= total else last)]
@@ -110,11 +110,11 @@ class Where:
         """The parts of a partitioned activation that may show something."""
         around = self._around(activation)
         found: list[Stretch] = []
-        for iteration in range(activation.iterations + (activation.exit == "unfinished")):
+        for iteration in range(activation.begun):
             values = self._in_iteration(activation, iteration, around)
             if True in self.condition.possible(values):
                 found.append(self._narrowed(activation, iteration, values))
-        return _joined(found, activation.iterations)
+        return _joined(found, activation.begun)
 
     def outside(self, partitions: Sequence[RecordedActivation], probed: set[str]) -> bool:
         """Whether something may be shown before, between or behind the partitioned activations."""
@@ -159,9 +159,10 @@ class Where:
 
     def _in_iteration(self, activation: RecordedActivation, iteration: int, around: dict[str, object]) -> dict[str, object]:
         values = dict(around)
+        known = activation.counted or iteration < activation.iterations
         for variable in self._binders:
             if variable.loop == activation.loop:
-                values[variable.name] = self._values.of(variable, activation, iteration)
+                values[variable.name] = self._values.of(variable, activation, iteration) if known else ANY
         for variable in self._binders:
             if self._may_be_inside(variable, activation.loop):
                 values[variable.name] = ANY
@@ -183,20 +184,20 @@ class Where:
         inside = [v for v in self._binders if self._may_be_inside(v, activation.loop)]
         loops = {v.loop for v in inside}
         child = self._only_child(activation, iteration, loops.pop()) if len(loops) == 1 else None
-        if child is None or any(self._may_be_inside(v, child.loop) for v in inside):
+        if child is None or not child.counted or any(self._may_be_inside(v, child.loop) for v in inside):
             return whole
         beside = {name: value for name, value in values.items() if name not in {v.name for v in inside}}
         if True in self.condition.possible(beside):
             return whole
         shown = [
-            step for step in range(child.iterations)
+            step for step in range(child.begun)
             if True in self.condition.possible({**beside, **{v.name: self._values.of(v, child, step) for v in inside}})
         ]  # fmt: skip
         if not shown:
             return Stretch(iteration, iteration)
         first, last = shown[0], shown[-1] + 1
         start = Inner(*child.key, first) if first else None
-        if last < child.iterations:
+        if last < child.begun:
             return Stretch(iteration, iteration, start, Inner(*child.key, last))
         return Stretch(iteration, iteration + 1, start)
 

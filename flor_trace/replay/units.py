@@ -121,13 +121,13 @@ def cuts(
         assert child.parent is not None
         inside.setdefault(child.parent[2], []).append(child)
     heads = set(history.heads(activation.key))
-    count = max([activation.iterations, *heads])
+    count = max([activation.begun, *heads])
     begun = [activation.seconds_until(i) for i in range(count + 1)] if not activation.ticks else _sums(activation, count)
     found = [Cut(0, None, 0.0, activation.outputs)]
     saved = 0.0
     unfinished = activation.exit == "unfinished"
     for iteration in range(count + 1):
-        if iteration in heads and iteration > 0 and (iteration < activation.iterations or unfinished):
+        if iteration in heads and iteration > 0 and iteration < activation.begun:
             outputs = history.snapshots[Boundary(*activation.key, iteration)].outputs
             found.append(Cut(iteration, None, begun[iteration] - saved, outputs))
         elif passing is not None and not unfinished and 0 < iteration < min(activation.iterations, len(activation.ticks) + 1):

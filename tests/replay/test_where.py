@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -60,12 +61,12 @@ CONDITIONS = [
 
 
 class Recorded:
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, script: str = SCRIPT) -> None:
         self.folder = folder
         self.script = folder / "train.py"
-        self.script.write_text("".join(line for line in SCRIPT.splitlines(True) if "#+" not in line))
+        self.script.write_text("".join(line for line in script.splitlines(True) if "#+" not in line))
         self.flor("record", "--every", "1", "train.py")
-        self.script.write_text(SCRIPT.replace("#+ ", ""))
+        self.script.write_text(script.replace("#+ ", ""))
 
     def flor(self, *words: str, status: int = 0) -> subprocess.CompletedProcess[str]:
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(self.folder / "cache")}
@@ -127,6 +128,52 @@ def test_what_was_kept_of_some_lines_hides_no_others(recorded: Recorded) -> None
     shown = [line for line in recorded.flor("logs").stdout.splitlines() if line.startswith("@@")]
     plain = subprocess.run([sys.executable, "train.py"], cwd=recorded.folder, capture_output=True, text=True).stdout
     assert shown == [line for line in plain.splitlines() if line.startswith("@@")]
+
+
+EARLY = """\
+import time
+
+def search(names):
+    for place, name in enumerate(names):
+        time.sleep(0.01)
+        if name == "d":
+            break
+    return place
+
+for epoch in range(100):
+    found = search("abcde")
+    time.sleep(0.002)
+    #+ print("@@", epoch)
+    if epoch == 6:
+        break
+for number in range(100_000):
+    #+ print("@@", number) if number > 4990 else None
+    if number == 5000:
+        break
+print("end", epoch, found, number)
+"""
+
+
+@pytest.fixture(scope="module")
+def left_early(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
+    return Recorded(tmp_path_factory.mktemp("early"), EARLY)
+
+
+@pytest.mark.parametrize(
+    ("words", "epochs"),
+    [
+        (("--where", "epoch == 6"), [6]),
+        (("--where", "epoch in (2, 6)"), [2, 6]),
+        (("--where", "epoch <= 5"), range(6)),
+        (("--iterations", "6"), [6]),
+        (("--iterations", "5:7"), [5, 6]),
+        (("--iterations", "2:6"), range(2, 6)),
+        (("--where", "number > 4998"), [4999, 5000]),
+    ],
+)
+def test_the_iteration_in_which_a_loop_is_left_counts(left_early: Recorded, words: tuple[str, ...], epochs: Iterable[int]) -> None:
+    done = left_early.flor("replay", "--workers", "1", *words, "train.py")
+    assert done.stdout.splitlines() == [f"@@ {epoch}" for epoch in epochs]
 
 
 @pytest.mark.parametrize(

@@ -214,7 +214,7 @@ class Flow:
                     self._use(item, frame, scope, bound)
                 before = dict(bound)
                 after = self._block(node.body, frame, scope, bound)
-                return before if any(map(_may_suppress, node.items)) else after
+                return before if any(map(may_suppress, node.items)) else after
             case ast.Match():
                 self._use(node.subject, frame, scope, bound)
                 for case in node.cases:
@@ -349,7 +349,7 @@ def _parameters(node: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
     return [argument.arg for argument in split(node)[1] if isinstance(argument, ast.arg)]
 
 
-def _may_suppress(item: ast.withitem) -> bool:
+def may_suppress(item: ast.withitem) -> bool:
     context = item.context_expr
     name = last_name(context.func if isinstance(context, ast.Call) else context).lower()
     return any(word in name for word in ("suppress", "raises", "ignore", "catch", "guard"))

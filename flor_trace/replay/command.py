@@ -24,6 +24,7 @@ from flor_trace.replay.coordinator import Coordinator, Outcome
 from flor_trace.replay.diff import RunDiff, diff_run
 from flor_trace.replay.engines.local import LocalEngine
 from flor_trace.replay.estimate import measured
+from flor_trace.replay.evidence import prints_are_recorded
 from flor_trace.replay.hindsight_files import FILES, describe_gathered, describe_misread, gather
 from flor_trace.replay.history import History
 from flor_trace.replay.interrupts import Interrupts
@@ -31,11 +32,12 @@ from flor_trace.replay.kept import header
 from flor_trace.replay.last_files import last_content
 from flor_trace.replay.loopvars import LoopVariable, Values, loop_variables
 from flor_trace.replay.merge import Merger, as_json, as_text
-from flor_trace.replay.plan import PROLOGUE, SEGMENT, Plan, Probe, Unit, make_plan
+from flor_trace.replay.plan import PROLOGUE, SEGMENT, Plan, Probe, Unit, make_plan, probed_loops
 from flor_trace.replay.progress import Tally, progress_for
+from flor_trace.replay.reached import Reached, Statement
 from flor_trace.replay.report import Report, describe_report
 from flor_trace.replay.resume import Ledger, Unfinished, digest_of_sources, find_unfinished, keep_for_resume
-from flor_trace.replay.stretches import Where
+from flor_trace.replay.stretches import Where, everything
 from flor_trace.replay.table import describe_plan
 from flor_trace.replay.where import Condition
 from flor_trace.runtime import inputs
@@ -306,7 +308,20 @@ def _plan(run: Run, history: History, diff: RunDiff, options: ReplayOptions, whe
         iterations = (first or 0, last)
     workers = _workers(run, options)
     sizes = {digest: entry[3] for digest, entry in run.index.items()}
-    return make_plan(history, probes, workers, iterations, options.init, measured(run.blob, sizes, run.events("snapshot")), where)
+    costs = measured(run.blob, sizes, run.events("snapshot"))
+    # The recorded log between the parts that are executed is shown by no worker.
+    reached = everything if options.show == "all" else _reached(run, history, diff, probes).stretches
+    return make_plan(history, probes, workers, iterations, options.init, costs, where, reached)
+
+
+def _reached(run: Run, history: History, diff: RunDiff, probes: list[Probe]) -> Reached:
+    """What the record tells of the iterations in which hindsight statements were reached."""
+    statements = [
+        Statement(diff.paths[module], frozenset(probed_loops(history, [probe])), statement.witnesses)
+        for (module, statement), probe in zip(diff.hindsight, probes, strict=True)
+    ]
+    trees = (ast.parse(run.source(event["source"])) for event in run.events("module"))
+    return Reached(statements, history, prints=any(s.witnesses for s in statements) and prints_are_recorded(trees))
 
 
 def _read_behind(diff: RunDiff) -> list[frozenset[str]]:

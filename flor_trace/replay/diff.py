@@ -9,12 +9,13 @@ from __future__ import annotations
 import ast
 import os
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from flor_trace.errors import SourceChanged, UsageError
 from flor_trace.replay.annotations import may_be_read
 from flor_trace.replay.carry import CALLER, Flow
+from flor_trace.replay.evidence import Evidence, Witness
 from flor_trace.replay.loopnames import source_names
 from flor_trace.replay.match import Change, Matcher, RemovedLog
 from flor_trace.replay.mutations import Mutations
@@ -62,6 +63,8 @@ class HindsightStatement:
     shared_calls: tuple[str, ...] = ()
     """Calls with possible effects that the recorded log statement made too: what they draw belongs to the recorded
     run, so random number generators must not be restored around an edited statement that has some."""
+    witnesses: tuple[Witness, ...] = ()
+    """What tells of the iterations in which it was reached."""
     changes: str = ""
     """What of the recorded state it changes for certain, as source text."""
 
@@ -153,12 +156,14 @@ def _diff(
         flow = Flow(new_tree, marks, matcher.loops)
         shadowed = flow.shadowed()
         mutations = Mutations(new_tree, marks, flow)
+        evidence = Evidence(new_tree, marks, matcher.loops, matcher.lines, matcher.hindsight)
         for node, index in marks.items():
             assert isinstance(node, ast.stmt)
             reason = escape(node) or _new_meaning(flow, index, shadowed, marks)
             if reason is not None:
                 changes.append(Change(None, node.lineno, "", new_text.of(node), reason))
-            hindsight.append(_statement(flow, matcher, node, index, module, mutations.changed(node)))
+            found = _statement(flow, matcher, node, index, module)
+            hindsight.append(replace(found, witnesses=evidence.of(node), changes=mutations.changed(node)))
     return SourceDiff(
         module,
         hindsight,
@@ -378,7 +383,7 @@ def _class_name(scope: Scope | None, function: str) -> str:
     return ".".join([*local, *reversed(names)]) if names else ""
 
 
-def _statement(flow: Flow, matcher: Matcher, node: ast.stmt, index: int, module: str, changes: str) -> HindsightStatement:
+def _statement(flow: Flow, matcher: Matcher, node: ast.stmt, index: int, module: str) -> HindsightStatement:
     place = flow.places[index]
     recorded = matcher.hindsight[node]
     function = _function_name(matcher, place.function, module)
@@ -400,5 +405,4 @@ def _statement(flow: Flow, matcher: Matcher, node: ast.stmt, index: int, module:
         carried=flow.carried(index),
         class_name=_class_name(place.scope, qualname),
         shared_calls=matcher.shared_calls(node),
-        changes=changes,
     )

@@ -183,6 +183,17 @@ class History:
             count += 1
         return count
 
+    def outputs_within(self, key: ActivationKey) -> Iterator[Mapping[str, Any]]:
+        """The output records of an activation, those of what it called included."""
+        before = self.activations[key].outputs
+        return within(key, self._outputs(before)) if before >= 0 else iter(())
+
+    def all_recorded(self, loop: str) -> bool:
+        """Whether each execution of a loop is among the activations: short ones leave no record, and of a killed run nobody knows."""
+        last = self.snapshots.get(END_OF_RUN)
+        found = sum(each.loop == loop for each in self.activations.values())
+        return last is not None and loop not in self.demoted and found == last.entries.get(loop, 0)
+
     def skippable(self, key: ActivationKey) -> bool:
         """Whether the snapshots needed to skip an activation exist."""
         return Boundary(*key, 0) in self.snapshots and Boundary(*key, EXIT) in self.snapshots
@@ -222,7 +233,11 @@ def _snapshot(record: Mapping[str, Any]) -> SnapshotRef:
     )
 
 
+def within(key: ActivationKey, outputs: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """Those of the output records, which begin with those behind the activation's entry, that were written before it was left."""
+    return itertools.takewhile(lambda record: any(tuple(place[:2]) == key for place in record["at"]), outputs)
+
+
 def count_within(key: ActivationKey, outputs: Iterable[Mapping[str, Any]]) -> int:
-    """How many of the output records, which begin with those behind the activation's entry, were written before it was left."""
-    within = itertools.takewhile(lambda record: any(tuple(place[:2]) == key for place in record["at"]), outputs)
-    return sum(1 for _ in within)
+    """How many there are of these."""
+    return sum(1 for _ in within(key, outputs))

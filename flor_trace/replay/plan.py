@@ -100,6 +100,7 @@ def make_plan(
     init: str = "jump",
     costs: Costs | None = None,
     where: Where | None = None,
+    reached: Asked = everything,
 ) -> Plan:
     """Decide what a replay does.
 
@@ -111,6 +112,7 @@ def make_plan(
         init: see `Plan`.
         costs: what restoring takes on this machine.
         where: restrict the replay to what a condition may be true in.
+        reached: the parts of a partitioned activation in which a hindsight statement may be reached.
 
     Raises:
         UsageError: `iterations` or `where` selects nothing.
@@ -127,7 +129,7 @@ def make_plan(
     passing = Passing(history, costs, executed)
     may_pass = passing if init == "jump" and workers > 1 else None
     skips = _Skips(history, probed, run_all, costs)
-    asked = _asked(iterations, where)
+    asked = _asked(iterations, where, everything if sequential else reached)
 
     def divided(share: float, passing_to: Passing | None) -> Plan:
         units = _units(history, partitions, ONE_PIECE if sequential else workers, skips, asked, share, passing_to)
@@ -248,13 +250,13 @@ class _Skips:
         return sum(self.saved(a) for a in outermost if a.started + a.seconds <= first.started)
 
 
-def _asked(iterations: tuple[int, int | None] | None, where: Where | None) -> Asked:
+def _asked(iterations: tuple[int, int | None] | None, where: Where | None, reached: Asked) -> Asked:
     """Which parts of a partitioned activation are wanted."""
     if where is not None and iterations is not None:
         raise UsageError("--iterations and --where exclude each other: put the iterations into the condition")
     if where is not None:
         return where.stretches
-    return everything if iterations is None else only_iterations(*iterations)
+    return reached if iterations is None else only_iterations(*iterations)
 
 
 def _units(
@@ -265,11 +267,14 @@ def _units(
     ended = history.snapshots[history.last].outputs if history.last else None
     units = [Unit(0, PROLOGUE, outputs=(0, first.outputs if first else ended))]
     for number, activation in enumerate(partitions):
-        behind = history.outputs_behind(activation.key)
-        units.extend(_segments(history, activation, number, len(units), workers, skips, asked(activation), share, passing))
         following = partitions[number + 1] if number + 1 < len(partitions) else None
+        until = following.outputs if following else ended
+        behind = history.outputs_behind(activation.key)
+        # What follows an activation that was left otherwise belongs to its last segment.
+        last = until if behind is None else behind
+        units.extend(_segments(history, activation, number, len(units), workers, skips, asked(activation), share, passing, last))
         if activation.exit in ("exhausted", "break"):
-            outputs = (-1 if behind is None else behind, following.outputs if following else ended)
+            outputs = (-1 if behind is None else behind, until)
             seconds = _seconds_after(history, activation, following, skips)
             units.append(Unit(len(units), AFTER, number, outputs=outputs, seconds=seconds))
     return units
@@ -277,13 +282,12 @@ def _units(
 
 def _segments(
     history: History, activation: RecordedActivation, number: int, index: int, workers: int, skips: _Skips, asked: list[Stretch],
-    share: float, passing: Passing | None,
+    share: float, passing: Passing | None, last_outputs: int | None,
 ) -> list[Unit]:  # fmt: skip
     """The segments of what is wanted of one partitioned activation."""
     key = activation.key
     total = activation.seconds - sum(skips.saved(child) for child in history.children(key))
     every = cuts(history, activation, skips.seconds_of, passing)
-    last_outputs = history.outputs_behind(key)
     parts = [cuts_within(every, stretch, history, total) for stretch in asked]
     wanted = sum((end.at if end else total) - within[0].at for within, end in parts)
     units: list[Unit] = []

@@ -11,7 +11,6 @@ from flor_trace.replay.history import ActivationKey, History, RecordedActivation
 from flor_trace.replay.loopvars import LoopVariable, Values
 from flor_trace.replay.units import Cut, Inner
 from flor_trace.replay.where import ANY, Condition
-from flor_trace.runtime.position import END_OF_RUN
 
 
 @dataclass(frozen=True)
@@ -114,7 +113,7 @@ class Where:
             values = self._in_iteration(activation, iteration, around)
             if True in self.condition.possible(values):
                 found.append(self._narrowed(activation, iteration, values))
-        return _joined(found, activation.begun)
+        return joined(found, activation.begun)
 
     def outside(self, partitions: Sequence[RecordedActivation], probed: set[str]) -> bool:
         """Whether something may be shown before, between or behind the partitioned activations."""
@@ -127,9 +126,8 @@ class Where:
         """Whether a loop was executed nowhere but in the partitioned activations, or is one of them, or one around them."""
         keys = {a.key for a in partitions}
         own = [a for a in self._history.activations.values() if a.loop == variable.loop]
-        if variable.loop in divided:
-            return all(a.key in keys for a in own) and len(own) == self._entries(variable.loop)
-        return len(own) == self._entries(variable.loop) and all(self._is_within(a, keys) for a in own)
+        inside = (a.key in keys for a in own) if variable.loop in divided else (self._is_within(a, keys) for a in own)
+        return self._history.all_recorded(variable.loop) and all(inside)
 
     def _is_within(self, activation: RecordedActivation, keys: set[ActivationKey]) -> bool:
         parent = activation.parent
@@ -139,11 +137,6 @@ class Where:
             above = self._history.activations.get(parent[:2])
             parent = above.parent if above else None
         return False
-
-    def _entries(self, loop: str) -> int:
-        """How often a loop was executed; -1 if that is not known."""
-        last = self._history.snapshots.get(END_OF_RUN)
-        return -1 if last is None else last.entries.get(loop, 0)
 
     def _around(self, activation: RecordedActivation) -> dict[str, object]:
         """What the loops around an activation have bound."""
@@ -203,15 +196,10 @@ class Where:
 
     def _only_child(self, activation: RecordedActivation, iteration: int, loop: str) -> RecordedActivation | None:
         """The only execution of a loop in an iteration; None if it is not known to be the only one."""
-        if loop in self._history.demoted or len(self._history.heads(activation.key)) == 0:
+        if len(self._history.heads(activation.key)) == 0 or not self._history.all_recorded(loop):
             return None
-        children = [a for a in self._history.children(activation.key) if a.loop == loop]
-        own = [n for n, a in enumerate(children) if a.parent is not None and a.parent[2] == iteration]
-        everywhere = sum(a.loop == loop for a in self._history.activations.values())
-        # Short executions leave no record: all of them are known only if none is missing.
-        if len(own) != 1 or everywhere != self._entries(loop):
-            return None
-        return children[own[0]]
+        own = [a for a in self._history.children(activation.key) if a.loop == loop and a.parent is not None and a.parent[2] == iteration]
+        return own[0] if len(own) == 1 else None
 
 
 def _check_names(condition: Condition, variables: Sequence[LoopVariable]) -> None:
@@ -232,7 +220,7 @@ def _check_names(condition: Condition, variables: Sequence[LoopVariable]) -> Non
                 )
 
 
-def _joined(found: list[Stretch], total: int) -> list[Stretch]:
+def joined(found: list[Stretch], total: int) -> list[Stretch]:
     """Stretches that meet become one."""
     joined: list[Stretch] = []
     for stretch in found:

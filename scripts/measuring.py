@@ -46,6 +46,15 @@ class Ran:
         return (self.stderr.strip().splitlines() or ["nothing on stderr"])[-1]
 
 
+@dataclass(frozen=True)
+class Started:
+    """A command, the folder to run it in, and the core that it and all that it starts have to do with (None: all cores)."""
+
+    folder: Path
+    words: Sequence[str]
+    core: int | None = None
+
+
 def environment(**more: str) -> dict[str, str]:
     """One thread, the package from this tree, and no settings of the caller's own. Modules are compiled once, as where installed."""
     own = ("FLOR_TRACE_", "PYTHON")
@@ -57,17 +66,27 @@ def beside(
     folders: Sequence[Path], words: Sequence[str], env: Mapping[str, str] | None = None, *, stdin: bytes = b"", timeout: float = 3600
 ) -> list[Ran]:
     """Run the same command in several folders at once; a process that takes longer than `timeout` (seconds) is killed."""
+    return at_once([Started(folder, words) for folder in folders], env, stdin=stdin, timeout=timeout)
+
+
+def at_once(
+    commands: Sequence[Started], env: Mapping[str, str] | None = None, *, stdin: bytes = b"", timeout: float = 3600
+) -> list[Ran]:
+    """Run several commands at the same time; a process that takes longer than `timeout` (seconds) is killed."""
     with tempfile.TemporaryDirectory() as temporary:
         # Files, since reading a pipe to its end would also wait for processes that outlive the first.
-        outs = [open(Path(temporary) / f"{n}.out", "w+b") for n in range(len(folders))]
-        errs = [open(Path(temporary) / f"{n}.err", "w+b") for n in range(len(folders))]
+        outs = [open(Path(temporary) / f"{n}.out", "w+b") for n in range(len(commands))]
+        errs = [open(Path(temporary) / f"{n}.err", "w+b") for n in range(len(commands))]
         (Path(temporary) / "in").write_bytes(stdin)
-        ins = [open(Path(temporary) / "in", "rb") for _ in folders]
+        ins = [open(Path(temporary) / "in", "rb") for _ in commands]
         begin = time.perf_counter()
         running = [
-            subprocess.Popen(words, cwd=folder, env=env or environment(), stdin=given, stdout=out, stderr=err)
-            for folder, given, out, err in zip(folders, ins, outs, errs, strict=True)
+            subprocess.Popen(each.words, cwd=each.folder, env=env or environment(), stdin=given, stdout=out, stderr=err)
+            for each, given, out, err in zip(commands, ins, outs, errs, strict=True)
         ]
+        for each, process in zip(commands, running, strict=True):
+            if each.core is not None:  # before Python has got far enough to start anything
+                os.sched_setaffinity(process.pid, {each.core})
         found: dict[int, Ran] = {}
         waiting = [threading.Thread(target=_wait, args=(n, running[n], begin, outs[n], errs[n], found)) for n in range(len(running))]
         for thread in waiting:

@@ -59,18 +59,29 @@ class Measured:
         """Why a kind was never measured."""
         return next((text for (which, _), text in self.failed.items() if which == kind and not self.of(kind)), None)
 
-    def overheads(self, kind: str = "record", field: str = "seconds") -> list[float]:
+    def pairs(self, field: str = "seconds") -> list[float]:
+        """Per cent that recording took more than the plain run beside it: of each two pairs with the cores exchanged the geometric mean."""
+        plain = {"seconds": "plain", "cpu": "plain_cpu"}[field]
+        ratios = {n: entry[field] / entry[plain] for (kind, n), entry in self.good.items() if kind == "pair"}
+        return [100 * ((ratios[n] * ratios[n + 1]) ** 0.5 - 1) for n in sorted(ratios) if n % 2 == 0 and n + 1 in ratios]
+
+    def overheads(self, kind: str, field: str = "seconds") -> list[float]:
         """Per cent that a run took more than the plain one of its round."""
         pairs = [(self.good.get(("plain", n)), entry) for (which, n), entry in sorted(self.good.items()) if which == kind]
         return [100 * (entry[field] / plain[field] - 1) for plain, entry in pairs if plain is not None]
 
-    def stalls(self, kind: str = "record") -> list[float]:
-        """Per cent of its time that the training thread of a recording stood still, by its own account."""
-        return [100 * entry["stall"] / entry["trained"] for entry in self.of(kind) if entry["trained"]]
+    def recordings(self) -> list[dict[str, Any]]:
+        """All that were made with default settings."""
+        return [*self.of("record"), *self.of("pair")]
+
+    def stalls(self, entries: list[dict[str, Any]] | None = None) -> list[float]:
+        """Per cent of its time that the training thread of a recording (of all with default settings) stood still, by its own account."""
+        found = self.recordings() if entries is None else entries
+        return [100 * entry["stall"] / entry["trained"] for entry in found if entry["trained"]]
 
     @property
     def overhead(self) -> float | None:
-        return statistics.median(self.overheads()) if self.overheads() else None
+        return statistics.median(self.pairs()) if self.pairs() else None
 
     @property
     def plain(self) -> float | None:
@@ -107,6 +118,6 @@ class Measured:
 
     def same_output(self) -> list[bool]:
         """Of each recording, whether it printed what the plain run printed."""
-        plain = self.of("plain")
-        recorded = [entry for kind in ("record", "foreground", "every 1", "paper's budget") for entry in self.of(kind)]
-        return [entry["output"] == plain[0]["output"] for entry in recorded] if plain else []
+        plain = [entry["output"] for entry in self.of("plain")] + [entry["plain_output"] for entry in self.of("pair")]
+        recorded = [entry for kind in ("foreground", "every 1", "paper's budget") for entry in self.of(kind)]
+        return [entry["output"] == plain[0] for entry in self.recordings() + recorded] if plain else []

@@ -34,7 +34,7 @@ def page(kept: dict[str, Any]) -> str:
 
 def _heading(kept: dict[str, Any]) -> str:
     about, entries = kept["machine"], kept["entries"]
-    rounds = len({entry["round"] for entry in entries if entry["kind"] == "record"})
+    rounds = len({entry["round"] // 2 for entry in entries if entry["kind"] == "pair"})
     commits = ", ".join(dict.fromkeys(entry["commit"] for entry in entries if entry.get("commit")))
     loads = [entry["load"] for entry in entries if "load" in entry]
     parts = [
@@ -49,8 +49,8 @@ def _heading(kept: dict[str, Any]) -> str:
         parts.append("Runs of seconds show that everything works, and nothing of what it costs.")
     if rounds < 3:
         parts.append(
-            "With fewer than three rounds, differences of a per cent between two runs are the machine's; the stall is what the training "
-            "thread itself counted, and does not depend on that."
+            "With fewer than three rounds, differences of a per cent may be the machine's; the stall is what the training thread itself "
+            "counted, and does not depend on that."
         )
     return "## The paper's evaluation, reproduced\n\n" + "\n\n".join([*parts, PLOTS]) + "\n"
 
@@ -141,20 +141,20 @@ Columns = dict[str, Callable[[Measured], str]]
 TITLE: Columns = {"workload": lambda m: m.paper.title}
 
 RECORDING: Columns = TITLE | {
-    "plain": lambda m: _middle(m.seconds("plain"), "{:.1f} s"),
-    "recorded": lambda m: _middle(m.seconds("record"), "{:.1f} s"),
-    "overhead": lambda m: _middle(m.overheads(), "{:.2f} %") + ("" if m.overhead is None or m.overhead <= OVERHEAD_WORST else " (missed)"),
-    "the same, processor time": lambda m: _middle(m.overheads(field="cpu"), "{:.2f} %"),
+    "plain": lambda m: _middle([e["plain"] for e in m.of("pair")], "{:.1f} s"),
+    "recorded beside it": lambda m: _middle(m.seconds("pair"), "{:.1f} s"),
+    "overhead": lambda m: _middle(m.pairs(), "{:.2f} %") + ("" if m.overhead is None or m.overhead <= OVERHEAD_WORST else " (missed)"),
+    "the same, processor time": lambda m: _middle(m.pairs("cpu"), "{:.2f} %"),
     "the paper's": lambda m: f"{m.paper.overhead} %",
     "stall of the training thread": lambda m: _middle(m.stalls(), "{:.2f} %"),
-    "largest stall": lambda m: _middle([1000 * e["largest_stall"] for e in m.of("record")], "{:.0f} ms"),
-    "snapshots / boundaries": lambda m: ", ".join(dict.fromkeys(f"{e['snapshots']} / {e['boundaries']}" for e in m.of("record"))) or "-",
+    "largest stall": lambda m: _middle([1000 * e["largest_stall"] for e in m.recordings()], "{:.0f} ms"),
+    "snapshots / boundaries": lambda m: ", ".join(dict.fromkeys(f"{e['snapshots']} / {e['boundaries']}" for e in m.recordings())) or "-",
     "prints the same": lambda m: _yes(m.same_output()),
 }
 DISK: Columns = TITLE | {
-    "run": lambda m: _size(e["bytes"] for e in m.of("record")),
-    "before compression": lambda m: _size(e["raw_bytes"] for e in m.of("record")),
-    "per snapshot": lambda m: _size(e["bytes"] / max(e["snapshots"], 1) for e in m.of("record")),
+    "run": lambda m: _size(e["bytes"] for e in m.recordings()),
+    "before compression": lambda m: _size(e["raw_bytes"] for e in m.recordings()),
+    "per snapshot": lambda m: _size(e["bytes"] / max(e["snapshots"], 1) for e in m.recordings()),
     "checkpoints by hand": lambda m: ", ".join(f"{e['bytes'] / 1e6:.1f} MB in {e['files']} files" for e in m.of("saved")) or "-",
 }
 OUTER: Columns = TITLE | {
@@ -168,10 +168,10 @@ OUTER: Columns = TITLE | {
 }
 # Flor may spend one fifteenth of the time, ours a hundredth by default.
 PAPER_BUDGET: Columns = TITLE | {
-    "stall with 1 %": lambda m: _middle(m.stalls(), "{:.2f} %"),
+    "stall with 1 %": lambda m: _middle(m.stalls(m.of("record")), "{:.2f} %"),
     "snapshots": lambda m: _counts(m, "record"),
     "outer statement, 1 worker: speed-up": lambda m: _bounded(m.speed_up("outer 1"), "{:.1f}", lambda value: True),
-    "stall with 6.67 %": lambda m: _middle(m.stalls("paper's budget"), "{:.2f} %"),
+    "stall with 6.67 %": lambda m: _middle(m.stalls(m.of("paper's budget")), "{:.2f} %"),
     "snapshots then": lambda m: _counts(m, "paper's budget"),
     "replay": lambda m: _middle(m.seconds("outer, paper's budget"), "{:.1f} s"),
     "speed-up": lambda m: _bounded(m.speed_up("outer, paper's budget"), "{:.1f}", lambda value: True),
@@ -195,7 +195,7 @@ def _counts(each: Measured, kind: str) -> str:
 
 
 def _variant(each: Measured, kind: str) -> str:
-    """Overhead, snapshots and stall per snapshot of a recording."""
+    """Overhead against the plain run of the same round, snapshots and stall per snapshot of a recording."""
     told = [f"{e['snapshots']} snapshots, {1000 * e['median_stall']:.1f} ms each" for e in each.of(kind)[:1]]
     return ", ".join([_middle(each.overheads(kind), "{:.2f} %"), *told]) if told else _failed(each, kind)
 
@@ -227,7 +227,7 @@ def _flordb(each: Measured) -> str:
 
 
 PEERS: Columns = TITLE | {
-    "overhead: ours": lambda m: _middle(m.overheads(), "{:.2f} %"),
+    "overhead: ours": lambda m: _middle(m.overheads("record"), "{:.2f} %"),
     "`torch.save` each epoch": lambda m: _middle(m.overheads("saved"), "{:.2f} %") if m.of("saved") else _failed(m, "saved"),
     "FlorDB": lambda m: _middle(m.overheads("flordb"), "{:.2f} %") if m.of("flordb") else _failed(m, "flordb"),
     "inner: executed again": lambda m: _middle(m.seconds("plain"), "{:.1f} s"),

@@ -8,6 +8,7 @@ digests, so that the report can compare measurements whatever their order.
 from __future__ import annotations
 
 import hashlib
+import os
 import random
 import re
 import shutil
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from flordb_peer import flordb_overhead, flordb_replay
-from measuring import PYTHON, ROOT, Failed, beside, environment, fresh, good, insert, of_recording, report_of, run
+from measuring import PYTHON, ROOT, Failed, Started, at_once, beside, environment, fresh, good, insert, of_recording, report_of, run
 from workload_cases import CASES
 
 REPLAYS = ("outer 1", "outer 2", "inner 1", "inner 2")
@@ -42,15 +43,15 @@ class Task:
 def tasks(names: list[str], rounds: int, replay_rounds: int, ablated: list[str], flordb: bool, peers: bool = True) -> list[Task]:
     """All measurements in the order in which they are made, so that one that is broken off early knows something of every workload.
 
-    The order of what is compared within a round is drawn, lest one of them always meets the machine in the same state.
+    The order of what is compared within a round is drawn, lest one of them always meets the machine in the same state. Of pairs there are
+    two in a round, with the cores exchanged.
     """
     found: list[Task] = []
     for number in range(rounds):
         for name in names:
-            kinds = random.sample(["plain", "record"], k=2)
-            if number < replay_rounds:
-                kinds += ["side by side", *random.sample(REPLAYS, k=len(REPLAYS))]
+            kinds = ["plain", "record", "side by side", *random.sample(REPLAYS, k=len(REPLAYS))] if number < replay_rounds else []
             found += [Task(name, kind, number) for kind in kinds]
+        found += [Task(name, "pair", turn) for name in names for turn in (2 * number, 2 * number + 1)]
         if number == 0:
             found += [Task(name, kind, 0) for name in (names if ablated else []) for kind in BUDGETS]
             found += [Task(name, kind, 0) for name in ablated for kind in ABLATIONS]
@@ -81,6 +82,8 @@ class Workplace:
             return self._plain(number)
         if kind == "record":
             return self._recorded("run" if number == 0 else "record", *self.often)
+        if kind == "pair":
+            return self._pair(number)
         if kind == "side by side":
             return self._truth()
         if kind in REPLAYS:
@@ -124,6 +127,24 @@ class Workplace:
         fields.update(of_recording(folder / ".flor"))
         if place not in ("run", BUDGETS[0]):
             shutil.rmtree(folder)
+        return fields
+
+    def _pair(self, turn: int) -> dict[str, Any]:
+        """A plain run and a recorded one at the same time, each with all that it starts on a core of its own, so that both meet the same
+        machine; the writer's process competes with the training that it serves. With one core only: one after the other."""
+        cores = sorted(os.sched_getaffinity(0))[:2]
+        plain, recorded = (self._put(fresh(self.folder / place)) for place in ("pair-plain", "pair-recorded"))
+        words = (self.case.script, *self.args)
+        commands = [
+            Started(plain, (PYTHON, *words), cores[turn % 2 % len(cores)]),
+            Started(recorded, (PYTHON, "-m", "flor_trace", "record", "-q", *self.often, *words), cores[(turn + 1) % 2 % len(cores)]),
+        ]
+        groups = [commands] if len(cores) == 2 else [[command] for command in commands]
+        alone, ours = (good(ran) for group in groups for ran in at_once(group))
+        fields = {"seconds": ours.seconds, "cpu": ours.cpu, "memory": ours.memory, "output": self._steady(ours.stdout)}
+        fields |= {"plain": alone.seconds, "plain_cpu": alone.cpu, "plain_memory": alone.memory, "plain_output": self._steady(alone.stdout)}
+        fields |= of_recording(recorded / ".flor")
+        shutil.rmtree(recorded)
         return fields
 
     def _truth(self) -> dict[str, Any]:

@@ -3,8 +3,10 @@
     scripts/reproduce --rounds 1 --write            all eight workloads at the scale of a processor, replays included: more than an hour
     scripts/reproduce --only rte --quick            the smallest scale: whether everything runs, in a minute or two
 
-Every round of a workload is a plain run and a recorded one; the first also has two plain runs at once, which tell what two workers can
-attain and what statements have to print, and replays of an outer and an inner statement with one and two workers. Then come recordings with
+Every round of a workload is two pairs of a plain run and a recorded one at the same time, each on a core of its own, which they
+exchange for the second pair: so both meet the same machine, and its speed may drift. The first round has a recording besides, replays of
+an outer and an inner statement with one and two workers, and two plain runs at once, which tell what two workers can attain and what
+statements have to print. Then come recordings with
 the paper's budget of a fifteenth, each with the replay of an outer statement, and for some workloads ablations (written in the foreground;
 without the budget; weak and strong initialisation) and peers (checkpoints by hand, resuming from one, FlorDB).
 
@@ -61,7 +63,7 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--only", type=_names, default=list(PAPER), metavar="NAMES", help=f"workloads, of {','.join(PAPER)}")
     parser.add_argument("--quick", action="store_true", help="the smallest scale: seconds for each run; its figures mean nothing")
-    parser.add_argument("--rounds", type=int, default=3, help="pairs of a plain and a recorded run for each workload (3)")
+    parser.add_argument("--rounds", type=int, default=3, help="two pairs of a plain and a recorded run each for every workload (3)")
     parser.add_argument("--replay-rounds", type=int, default=1, help="the rounds in which there are replays (1)")
     parser.add_argument("--folder", type=Path, default=ROOT / "build" / "reproduce", help="where everything is kept (build/reproduce)")
     parser.add_argument("--ablations", default=ABLATED, metavar="all|none|NAMES", help=f"the workloads that get them ({ABLATED})")

@@ -37,12 +37,18 @@ def replayed(kind: str, seconds: float, **fields: Any) -> dict[str, Any]:
     return entry(kind, seconds, **{"verdict": "exact", "first": "", "prologue": 3.0, "lines": TRUTH, **fields})
 
 
+def pair(turn: int, plain: float, seconds: float, **fields: Any) -> dict[str, Any]:
+    beside = {"plain": plain, "plain_cpu": plain, "plain_output": PRINTED}
+    return recorded(seconds, "pair", round=turn, **{**beside, **fields})
+
+
 def entries() -> list[dict[str, Any]]:
     return [
-        entry("plain", 100.0, output=PRINTED), recorded(100.4), entry("plain", 200.0, round=1, output=PRINTED), recorded(201.6, round=1),
+        entry("plain", 150.0, output=PRINTED), recorded(151.0),
+        pair(0, 100.0, 100.4), pair(1, 100.0, 100.4), pair(2, 200.0, 201.6), pair(3, 200.0, 201.6),
         entry("side by side", 110.0, inner=TRUTH, outer=TRUTH), replayed("outer 1", 5.0), replayed("outer 2", 6.0),
         replayed("inner 1", 150.0), replayed("inner 2", 58.0),
-        entry("plain", 50.0, "rte", output=PRINTED), recorded(51.0, workload="rte"),
+        pair(0, 50.0, 52.02, workload="rte"), pair(1, 51.0, 51.0, workload="rte"),
     ]  # fmt: skip
 
 
@@ -55,14 +61,18 @@ def row(text: str, table: str, title: str = "CoLA") -> list[str]:
     return next(line for line in lines if line.startswith(f"| {title} |")).strip("| ").split(" | ")
 
 
-def test_overheads_are_taken_within_a_round() -> None:
+def test_overheads_are_those_of_two_pairs_with_the_cores_exchanged() -> None:
     text = report(entries())
     assert row(text, "What recording costs")[1:6] == [
         "150.0 s [100.0 to 200.0]", "151.0 s [100.4 to 201.6]", "0.60 % [0.40 to 0.80]", "0.60 % [0.40 to 0.80]", "6.26 %",
     ]  # fmt: skip
+    half = [e for e in entries() if (e["kind"], e["round"]) != ("pair", 3)]
+    assert row(report(half), "What recording costs")[3] == "0.40 %", "the other core is still to come"
     assert row(text, "What recording costs")[6:] == ["0.20 % [0.20 to 0.20]", "30 ms [30 to 30]", "20 / 50", "yes"]
     assert row(text, "What recording costs", "RTE")[3] == "2.00 % (missed)"
-    assert row(text, "What it takes on the disk", "RTE")[1:4] == ["200.0 MB", "250.0 MB", "10.0 MB"]
+    assert row(text, "What it takes on the disk", "RTE")[1:4] == [
+        "200.0 MB [200.0 to 200.0]", "250.0 MB [250.0 to 250.0]", "10.0 MB [10.0 to 10.0]",
+    ]  # fmt: skip
 
 
 def test_replays_are_measured_against_the_ceiling() -> None:
@@ -84,7 +94,7 @@ def test_what_was_missed_is_said() -> None:
     assert "costs 1.30 % in the mean of 2 of the eight workloads (target: at most 0.5 %: **missed**" in text
     assert "at worst 2.00 % (RTE; target: at most 1 %: **missed**" in text
     assert "(target: at least 20: met)" in text and "(target: at most 1.08: met)" in text
-    assert "3 of 3 recordings printed what the plain run did, and 4 of 4 replays were exact" in text and "byte for byte: met." in text
+    assert "7 of 7 recordings printed what the plain run did, and 4 of 4 replays were exact" in text and "byte for byte: met." in text
     slow = [replayed("outer 1", 10.0) if e["kind"] == "outer 1" else e for e in entries()]
     assert "(target: at least 20: **missed** by CoLA)" in report(slow)
 
@@ -99,8 +109,8 @@ def test_other_lines_than_the_truth_are_no_success() -> None:
     assert row(report(unknown), "A statement in the inner loop")[-1] == "?"
     diverged = [*entries(), replayed("outer 2", 6.0, verdict="diverged", first="at x")]
     assert "- CoLA, outer 2: diverged at x" in report(diverged)
-    loud = report([*entries(), recorded(51.0, workload="rte", output=[8, "dd"])])
-    assert row(loud, "What recording costs", "RTE")[-1] == "NO" and "2 of 3 recordings printed what the plain run did" in loud
+    loud = report([*entries(), pair(1, 51.0, 51.0, workload="rte", output=[8, "dd"])])
+    assert row(loud, "What recording costs", "RTE")[-1] == "NO" and "6 of 7 recordings printed what the plain run did" in loud
 
 
 def test_failures_are_told_until_a_later_try_succeeds() -> None:
@@ -113,11 +123,12 @@ def test_failures_are_told_until_a_later_try_succeeds() -> None:
 
 def test_ablations_and_peers_stand_beside_ours() -> None:
     more = [
-        recorded(105.0, "foreground", median_stall=0.2), recorded(104.0, "every 1", snapshots=50), replayed("strong", 80.0),
-        entry("saved", 103.0, files=20, bytes=480_000_000), entry("flordb", 110.0, bytes=1),
+        recorded(157.5, "foreground", median_stall=0.2), recorded(156.0, "every 1", snapshots=50), replayed("strong", 80.0),
+        entry("saved", 154.5, files=20, bytes=480_000_000), entry("flordb", 165.0, bytes=1),
         entry("flordb replay", 140.0, values=60, right=59, of=60), entry("resumed", 30.0, "imgn", values=30, right=0, of=60),
     ]  # fmt: skip
     text = report([*entries(), *more])
+    assert row(text, "Ablations")[1] == "0.67 %, 20 snapshots, 20.0 ms each", "by the plain run of the same round, as the others"
     assert row(text, "Ablations")[2:4] == ["5.00 %, 20 snapshots, 200.0 ms each", "4.00 %, 50 snapshots, 20.0 ms each"]
     assert row(text, "Ablations")[5:] == ["-", "80.0 s"]
     assert row(text, "Peers")[2:4] == ["3.00 %", "10.00 %"] and row(text, "Peers")[7] == "140.0 s, 60 of 60 values, 59 of them right"
@@ -128,8 +139,8 @@ def test_ablations_and_peers_stand_beside_ours() -> None:
 def test_what_a_larger_budget_buys_is_told() -> None:
     more = [recorded(104.0, "paper's budget", stall=4.0, snapshots=80), replayed("outer, paper's budget", 15.0)]
     text = report([*entries(), *more])
-    assert row(text, "What a larger budget buys")[1:] == ["0.20 % [0.20 to 0.20]", "20", "30.0", "4.00 %", "80", "15.0 s", "10.0"]
-    assert "4 of 4 recordings printed what the plain run did, and 5 of 5 replays were exact" in text
+    assert row(text, "What a larger budget buys")[1:] == ["0.20 %", "20", "30.0", "4.00 %", "80", "15.0 s", "10.0"]
+    assert "8 of 8 recordings printed what the plain run did, and 5 of 5 replays were exact" in text
     assert "(target: at least 20: met)" in text, "the targets are those of the default budget"
     wrong = [*entries(), more[0], replayed("outer, paper's budget", 15.0, lines=OTHER)]
     assert "- CoLA, outer, paper's budget: exact ; other lines than the truth" in report(wrong)
@@ -147,15 +158,17 @@ def test_something_of_every_workload_comes_first() -> None:
     first = [task for task in found if task.round == 0 and task.kind in ("plain", "record", "side by side", *REPLAYS)]
     assert found[: len(first)] == first and len(first) == 3 * 7
     assert [task.workload for task in first] == ["rte"] * 7 + ["cola"] * 7 + ["imgn"] * 7
-    assert all({task.kind for task in first[n : n + 2]} == {"plain", "record"} for n in (0, 7, 14))
+    assert all([task.kind for task in first[n : n + 3]] == ["plain", "record", "side by side"] for n in (0, 7, 14))
     rest = found[len(first) :]
+    assert rest[:6] == [Task(name, "pair", turn) for name in ("rte", "cola", "imgn") for turn in (0, 1)]
+    rest = rest[6:]
     assert rest[:6] == [Task(name, kind, 0) for name in ("rte", "cola", "imgn") for kind in BUDGETS]
     rest = rest[6:]
     assert [task.kind for task in rest[:4]] == list(ABLATIONS)
     assert rest[4:9] == [Task("cola", "saved", 0), Task("imgn", "saved", 0), Task("imgn", "resumed", 0),
                          Task("cola", "flordb", 0), Task("cola", "flordb replay", 0)]  # fmt: skip
-    assert {task.kind for task in rest[9:]} == {"plain", "record"} and {task.round for task in rest[9:]} == {1}
-    assert len(tasks(["rte", "imgn"], 1, 1, [], flordb=True, peers=False)) == 14
+    assert rest[9:] == [Task(name, "pair", turn) for name in ("rte", "cola", "imgn") for turn in (2, 3)]
+    assert len(tasks(["rte", "imgn"], 1, 1, [], flordb=True, peers=False)) == 18
 
 
 def test_plots_are_small_files(tmp_path: Path) -> None:
@@ -219,8 +232,9 @@ def test_all_of_it_runs_at_the_smallest_scale(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     kept = json.loads((tmp_path / "reproduce.json").read_text())
     measured = Measured(kept["entries"], "rte")
-    assert not measured.failed and {kind for kind, _ in measured.good} == {"plain", "record", "side by side", *REPLAYS}
-    assert [(e["verdict"], same) for e, same in measured.replays()] == [("exact", True)] * 4 and measured.same_output() == [True]
+    assert not measured.failed and {kind for kind, _ in measured.good} == {"plain", "record", "pair", "side by side", *REPLAYS}
+    assert len(measured.pairs()) == 1
+    assert [(e["verdict"], same) for e, same in measured.replays()] == [("exact", True)] * 4 and measured.same_output() == [True] * 3
     assert measured.of("side by side")[0]["outer"][0] == 4 and measured.of("record")[0]["snapshots"] > 1
     assert "4 of 4 replays were exact" in (tmp_path / "RESULTS.md").read_text()
     assert subprocess.run(words, capture_output=True, text=True).stdout.splitlines() == [f"the report: {tmp_path / 'RESULTS.md'}"]

@@ -129,7 +129,7 @@ def make_plan(
     passing = Passing(history, costs, executed)
     may_pass = passing if init == "jump" and workers > 1 else None
     skips = _Skips(history, probed, run_all, costs)
-    asked = _asked(iterations, where, everything if sequential else reached)
+    asked = _asked(iterations, where, everything if sequential or run_all else reached)
 
     def divided(share: float, passing_to: Passing | None) -> Plan:
         units = _units(history, partitions, ONE_PIECE if sequential else workers, skips, asked, share, passing_to)

@@ -199,6 +199,8 @@ def test_all_lines_come_and_only_what_may_hold_one_is_executed(tmp_path: Path) -
         assert replayed(tmp_path, "--workers", workers).splitlines() == lines
     whole = replayed(tmp_path, "--workers", "1", "--show", "all")
     assert whole == python(tmp_path, "train.py")
+    (tmp_path / "train.py").write_text(recorded(HEAD + "".join([*LOOPS.values(), *ALL.values()])))
+    assert executed(tmp_path) == [set(range(12))] * len(expected), "without a hindsight statement the whole run is verified"
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ import sys
 from builtins import len, max, min, sorted  # noqa: UP029
 from typing import TYPE_CHECKING
 
-from flor_trace.record.decisions import CREDIT, EARLY, EVERY, INNER, SHORT
+from flor_trace.record.decisions import BEAT, CREDIT, EARLY, EVERY, INNER, SHORT
+from flor_trace.record.rhythm import Rhythm
 from flor_trace.record.worth import LoopsInside, is_worth_skipping, mean_seconds
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ class Budget:
 
     Attributes:
         spent, spent_on_entries: seconds of stall; the latter at entries that may be borrowed for.
+        rhythm: is told what happens in the iterations of outermost loops.
         interference: seconds that writing in the background has taken from the training.
         why: the reason of the last refusal (see `decisions`); empty where snapshots are never taken.
         needs, had: the seconds that were asked for at the last decision on credit, and that were there.
@@ -92,6 +94,7 @@ class Budget:
         self._stalls: list[float] = []
         self.needs = self.had = 0.0
         self._inside = LoopsInside()
+        self.rhythm = Rhythm()
         self._heads = 0
         self._last_head = 0.0
         self.forced_iteration = 0
@@ -168,7 +171,8 @@ class Budget:
         minor = self._inside.longest(parent) <= MOST * (self.clock() - parent.started)
         self._borrowed = first and minor and self._may_borrow()
         may_owe = first or (not longer and self._earns(seconds or 0.0))
-        return self._borrowed or self._affords(2.0, 2.0 * longer, loan=self._loan() if may_owe else 0.0)
+        beat = seconds is not None and seconds < self._gap()
+        return self._borrowed or self._affords(2.0, 2.0 * longer + beat, loan=self._loan() if may_owe and not beat else 0.0)
 
     def _earns(self, seconds: float) -> bool:
         """Whether a loop that takes so long earns what a pair around it costs while it runs."""
@@ -186,16 +190,31 @@ class Budget:
         if depth == 2:
             ahead = max(2.0 * self._inside.longer(None, parent, self.cost), 1.0)  # its own exit is to be paid as well
             return self._affords(1.0, ahead, share=LESSER_SHARE if self.latency is None else 1.0)
+        self.rhythm.head(activation, self.clock())
         ahead = 2.0 * self._inside.longer(None, activation, self.cost)
-        if self._shares_the_run(ahead):
+        gap = self._gap()
+        on_beat = gap > 0.0 and self.rhythm.is_on_beat
+        if gap and not on_beat and gap < LATENCY_SECONDS:
+            return self._no(BEAT)
+        if on_beat:
+            due = self._affords(1.0)
+        elif self._shares_the_run(ahead):
             first = 2.0 if self._earns(self._inside.longest(activation)) else 0.0
-            due = self._affords(1.0, first, loan=0.0 if first else self._loan())
+            # For steps nothing is borrowed: what lies between two of them, at the start of a run, is executed as fast as it is shared.
+            may_owe = not first and activation.seconds_per_iteration >= LONG_STEP_SECONDS
+            due = self._affords(1.0, first, loan=self._loan() if may_owe else 0.0)
         else:
             due = self._affords(1.0, ahead, share=LESSER_SHARE)
         if due:
             self._heads += 1
             self._last_head = self.elapsed()
         return due
+
+    def _gap(self) -> float:
+        """How many seconds of the present outermost loop a replay saves by a head where something is expected; 0 if there is no such place,
+        or if these seconds are executed again as fast."""
+        gap = self.rhythm.seconds if self.rhythm.period else 0.0
+        return gap if is_worth_skipping(gap, self.cost) else 0.0
 
     def _shares_the_run(self, ahead: float) -> bool:
         """Whether the last head is so long ago that workers could not share the run evenly without another.

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 CREDIT = "credit"
 INNER = "inner"
+BEAT = "beat"
 SHORT = "short"
 EVERY = "every"
 EARLY = "early"
@@ -24,6 +25,7 @@ LONG = "long"
 CAPTURING = "capturing"
 REASONS = {
     CREDIT: "the time that --overhead allows is not saved up yet",
+    BEAT: "kept for the iterations that, at regular distances, print something or enter a loop",
     INNER: "saved for the loops inside, which are worth more to replay",
     SHORT: "executed again as fast as it would be restored",
     EVERY: "--every wants others",

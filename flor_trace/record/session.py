@@ -91,6 +91,8 @@ class RecordSession:
             self._joiner.flush()
             activation.outputs = self.outputs
             boundary = Boundary(activation.probe.key, activation.entry, 0)
+            if depth == 2:
+                self.budget.rhythm.happened()
             if self.budget.entry_is_due(activation, depth, parent):
                 activation.data = self._snapshot(boundary, frame, depth == 1)
                 activation.last = perf_counter()
@@ -167,6 +169,8 @@ class RecordSession:
             try:
                 line = calling_line(sys._getframe(1), self.runtime.user_files)
                 self._joiner.add(text, stream=stream, at=self.runtime.position(), line=line)
+                if stream == "stdout":
+                    self.budget.rhythm.happened()
             except Exception:
                 self._fail()
 

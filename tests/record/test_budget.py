@@ -49,6 +49,7 @@ class Recorded:
         self.outer.started = self.clock.now
         assert self.budget.entry_is_due(self.outer, 1, None)
         self.snapshot(entry_of_outermost=True, once=0.1)
+        self.outer.seconds_per_iteration = sum(inside) + between
         for epoch in range(epochs):
             self.outer.iteration = epoch
             if epoch and self.budget.head_is_due(self.outer, 1):
@@ -191,6 +192,40 @@ def test_heads_let_workers_share_the_run(cost: float) -> None:
         ends = [0, *recorded.heads, epochs]
         assert max(b - a for a, b in itertools.pairwise(ends)) <= (0.5 if cost < 0.05 else 0.65) * epochs
         assert len(recorded.heads) <= 40
+
+
+class Steps(Recorded):
+    """A loop of 400 steps, `every` so many of which print something and enter a loop of 0.2 seconds."""
+
+    def __init__(self, every: int, step: float = 0.1) -> None:
+        super().__init__([0.2], 0.02, epochs=0)
+        self.outer = activation("steps")
+        self.outer.started = self.clock.now
+        assert self.budget.entry_is_due(self.outer, 1, None)
+        self.snapshot(entry_of_outermost=True)
+        for number in range(400):
+            self.outer.iteration = number
+            if number and self.budget.head_is_due(self.outer, 1):
+                self.snapshot()
+                self.heads.append(number)
+            if number % every == every - 1:
+                self.budget.rhythm.happened()
+                self.enter(0, 0.2)
+            self.clock.now += step
+        self.share = (self.budget.spent + self.budget.spent_on_entries) / self.clock.now
+
+
+@pytest.mark.parametrize("every", [20, 25])
+def test_where_something_happens_at_regular_distances_heads_lie_there(every: int) -> None:
+    recorded = Steps(every)
+    known = [head for head in recorded.heads if head > 3 * every]
+    assert len(known) > 5 and all(head % every == every - 1 for head in known)
+    assert len(known) > len(recorded.pairs[0]), "a head saves more than what is entered there takes"
+    assert recorded.share < 0.012
+
+
+def test_where_something_happens_in_every_iteration_no_head_is_better_than_another() -> None:
+    assert len(Steps(1).heads) > 5
 
 
 def test_nothing_is_saved_for_a_loop_that_proves_short_or_is_not_met_again() -> None:

@@ -95,6 +95,7 @@ class Budget:
         self.needs = self.had = 0.0
         self._inside = LoopsInside()
         self.rhythm = Rhythm()
+        self._beat = -1  # the last iteration with a snapshot at its head for what was expected in it
         self._heads = 0
         self._last_head = 0.0
         self.forced_iteration = 0
@@ -172,7 +173,7 @@ class Budget:
         self._borrowed = first and minor and self._may_borrow()
         may_owe = first or (not longer and self._earns(seconds or 0.0))
         beat = seconds is not None and seconds < self._gap()
-        return self._borrowed or self._affords(2.0, 2.0 * longer + beat, loan=self._loan() if may_owe and not beat else 0.0)
+        return self._borrowed or self._affords(2.0, 2.0 * (longer + beat), loan=self._loan() if may_owe and not beat else 0.0)
 
     def _earns(self, seconds: float) -> bool:
         """Whether a loop that takes so long earns what a pair around it costs while it runs."""
@@ -194,10 +195,12 @@ class Budget:
         ahead = 2.0 * self._inside.longer(None, activation, self.cost)
         gap = self._gap()
         on_beat = gap > 0.0 and self.rhythm.is_on_beat
-        if gap and not on_beat and gap < LATENCY_SECONDS:
+        behind = gap > 0.0 and activation.iteration == self._beat + 1
+        if 0.0 < gap < LATENCY_SECONDS and not (on_beat or behind):
             return self._no(BEAT)
-        if on_beat:
-            due = self._affords(1.0)
+        if on_beat or behind:
+            due = self._affords(1.0 if behind else 2.0)
+            self._beat = activation.iteration if on_beat and due else -1
         elif self._shares_the_run(ahead):
             first = 2.0 if self._earns(self._inside.longest(activation)) else 0.0
             # For steps nothing is borrowed: what lies between two of them, at the start of a run, is executed as fast as it is shared.
@@ -211,8 +214,8 @@ class Budget:
         return due
 
     def _gap(self) -> float:
-        """How many seconds of the present outermost loop a replay saves by a head where something is expected; 0 if there is no such place,
-        or if these seconds are executed again as fast."""
+        """How many seconds of the present outermost loop a replay saves by heads around what is expected; 0 if there is no such place, or
+        if these seconds are executed again as fast."""
         gap = self.rhythm.seconds if self.rhythm.period else 0.0
         return gap if is_worth_skipping(gap, self.cost) else 0.0
 

@@ -1,8 +1,8 @@
 """Which iterations of an outermost loop are unlike the others: in every hundredth it prints, or enters a loop.
 
 That is how trainings that count steps are written (`if step % 100 == 0: evaluate()`). A replay of a statement that stands there
-executes these iterations alone (`replay.reached`), so that is where snapshots of heads help: one a little earlier costs all the steps in
-between.
+executes these iterations alone (`replay.reached`), so that is where snapshots of heads help: at the beginning of such an iteration, to
+jump there, and at its end, to jump from there to the next one.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ class Rhythm:
 
     @property
     def period(self) -> int:
-        """Every how many iterations something happens; 0 where that is not known, or in each of them."""
+        """Every how many iterations something happens; 0 where that is not known, or where hardly any lies between."""
         if len(self._beats) < _BEATS:
             return 0
         first, second, third = (iteration for iteration, _ in self._beats)
-        return third - second if third - second == second - first > 1 else 0
+        return third - second if third - second == second - first > 2 else 0
 
     @property
     def seconds(self) -> float:

@@ -97,13 +97,13 @@ class Reached:
         return found
 
     def _without_vain_gaps(self, activation: RecordedActivation, wanted: list[int]) -> list[Stretch]:
-        """The iterations as stretches; between two of them there is a head to jump to, or else they are one."""
+        """The iterations as stretches; between two of them there are a head to jump from and one to jump to, or else they are one."""
         found: list[Stretch] = []
         heads = self._history.heads(activation.key)
         last = -1
         for iteration in wanted:
-            head = bisect_right(heads, iteration) - 1
-            if found and (head < 0 or heads[head] <= last + 1):
+            between = bisect_right(heads, iteration) - bisect_right(heads, last)
+            if found and between < 2:
                 found[-1] = Stretch(found[-1].start, iteration + 1)
             else:
                 found.append(Stretch(iteration, iteration + 1))

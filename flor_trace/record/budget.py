@@ -199,7 +199,7 @@ class Budget:
         if 0.0 < gap < LATENCY_SECONDS and not (on_beat or behind):
             return self._no(BEAT)
         if on_beat or behind:
-            due = self._affords(1.0 if behind else 2.0)
+            due = self._affords(1.0, last=0.0) if behind else self._affords(2.0)
             self._beat = activation.iteration if on_beat and due else -1
         elif self._shares_the_run(ahead):
             first = 2.0 if self._earns(self._inside.longest(activation)) else 0.0

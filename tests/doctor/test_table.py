@@ -28,6 +28,7 @@ BY_TRYING = "doctor --run replays the first seconds, and shows what replay notes
 IN_REPLAY = "it does not depend on the script, or comes about after the recording; replay says it"
 OTHERWISE: dict[str, str] = {
     "memory that was allocated": BY_TRYING,
+    "sets of objects that hash by their addresses": BY_TRYING,
     "a clock called by C code": BY_TRYING,
     "files that processes beside the script write": BY_TRYING,
     "a loader's iterator with worker processes": BY_TRYING,

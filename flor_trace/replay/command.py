@@ -24,7 +24,7 @@ from flor_trace.replay.coordinator import Coordinator, Outcome
 from flor_trace.replay.diff import RunDiff, diff_run
 from flor_trace.replay.engines.local import LocalEngine
 from flor_trace.replay.estimate import measured
-from flor_trace.replay.evidence import prints_are_recorded
+from flor_trace.replay.evidence import Traces, traces
 from flor_trace.replay.hindsight_files import FILES, describe_gathered, describe_misread, gather
 from flor_trace.replay.history import History
 from flor_trace.replay.interrupts import Interrupts
@@ -317,11 +317,14 @@ def _plan(run: Run, history: History, diff: RunDiff, options: ReplayOptions, whe
 def _reached(run: Run, history: History, diff: RunDiff, probes: list[Probe]) -> Reached:
     """What the record tells of the iterations in which hindsight statements were reached."""
     statements = [
-        Statement(diff.paths[module], frozenset(probed_loops(history, [probe])), statement.witnesses)
+        Statement(
+            diff.paths[module], probe.loops, frozenset(probed_loops(history, [probe])), probe.function in history.observed,
+            statement.witnesses,
+        )
         for (module, statement), probe in zip(diff.hindsight, probes, strict=True)
-    ]
+    ]  # fmt: skip
     trees = (ast.parse(run.source(event["source"])) for event in run.events("module"))
-    return Reached(statements, history, prints=any(s.witnesses for s in statements) and prints_are_recorded(trees))
+    return Reached(statements, history, traces(trees) if any(s.witnesses for s in statements) else Traces())
 
 
 def _read_behind(diff: RunDiff) -> list[frozenset[str]]:

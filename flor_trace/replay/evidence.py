@@ -8,7 +8,7 @@ iteration only. Which ones these are is on record where its block prints somethi
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from flor_trace.replay.carry import may_suppress
@@ -22,6 +22,8 @@ _LOOPS = (ast.For, ast.AsyncFor, ast.While)
 _STEADY_KEYWORDS = frozenset({"sep", "flush"})
 _STREAM_WORDS = frozenset({"redirect_stdout", "builtins", "__builtins__", "__builtin__", "dup2", "capture_output"})
 _STREAM_NAMES = frozenset({"stdout", "__stdout__", "print"})
+# In other threads than the main one loops leave no trace.
+_THREAD_WORDS = frozenset({"threading", "_thread", "Thread", "ThreadPool", "ThreadPoolExecutor", "futures", "asyncio", "to_thread"})
 
 
 @dataclass(frozen=True)
@@ -29,12 +31,14 @@ class Witness:
     """A recorded statement that is executed in each iteration in which a hindsight statement is.
 
     Attributes:
-        loops: the recorded names of the loops around it in its function: it tells of iterations of these.
+        loops: the recorded names of loops around it in its function: it tells of iterations of these.
+        of_calls: whether it tells of iterations of any loop, too, in which its function is called, since it comes first.
         loop: its own recorded name, if it is a loop.
         line: its first recorded line, if it is a call of `print`.
     """
 
     loops: tuple[str, ...]
+    of_calls: bool
     loop: str = ""
     line: int = 0
 
@@ -94,39 +98,61 @@ class Evidence:
     def _seen_from(self, node: ast.stmt, way: list[_Level]) -> Iterator[Witness]:
         old = self._edited.get(node)
         if old is not None and self._prints and _is_print(old):
-            yield Witness(way[-1].loops, line=old.lineno)
+            yield Witness(way[-1].loops, True, line=old.lineno)
         for level in reversed(way):
             around = level.block[level.place]
             if level is not way[-1] and around in self._loops:
-                yield Witness(level.loops, loop=self._loops[around])
+                yield Witness(level.loops, True, loop=self._loops[around])
             for before in level.block[: level.place]:
-                yield from self._told_by(before, level.loops)
+                yield from self._told_by(before, level.loops, True)
             if not level.straight or _leaves(around):
                 continue
             for behind in level.block[level.place + 1 :]:
-                yield from self._told_by(behind, level.straight)
+                yield from self._told_by(behind, level.straight, False)
                 if _leaves(behind):
                     break
 
-    def _told_by(self, node: ast.stmt, loops: tuple[str, ...]) -> Iterator[Witness]:
+    def _told_by(self, node: ast.stmt, loops: tuple[str, ...], of_calls: bool) -> Iterator[Witness]:
         """What the execution of a statement leaves on record for certain."""
         if node in self._marks:
             return
         if node in self._loops:
-            yield Witness(loops, loop=self._loops[node])
+            yield Witness(loops, of_calls, loop=self._loops[node])
         elif self._prints and _is_print(node) and node.lineno in self._lines:
-            yield Witness(loops, line=self._lines[node.lineno])
+            yield Witness(loops, of_calls, line=self._lines[node.lineno])
         elif isinstance(node, ast.With) and not any(map(may_suppress, node.items)):
             for inner in node.body:
-                yield from self._told_by(inner, loops)
+                yield from self._told_by(inner, loops, of_calls)
                 if _leaves(inner):
                     break
 
 
-def prints_are_recorded(trees: Iterator[ast.Module]) -> bool:
-    """Whether all that the program's own `print` calls write is in the record: False if it may put another stream, or another
-    function, in the place of Python's."""
-    return not any(_touches_streams(node) for tree in trees for node in ast.walk(tree))
+@dataclass(frozen=True)
+class Traces:
+    """What of a program's doings is sure to be in its record.
+
+    Attributes:
+        prints: all that its own `print` calls write: it does not put another stream, or another function, in the place of Python's.
+        loops: each execution of its recorded loops, but for short ones: it has no threads.
+    """
+
+    prints: bool = True
+    loops: bool = True
+
+
+def traces(trees: Iterable[ast.Module]) -> Traces:
+    """What the modules of a program leave on record."""
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    return Traces(not any(map(_touches_streams, nodes)), not any(map(_names_threads, nodes)))
+
+
+def _names_threads(node: ast.AST) -> bool:
+    match node:
+        case ast.Attribute(attr=name) | ast.Name(id=name):
+            return name in _THREAD_WORDS
+        case ast.alias(name=name) | ast.ImportFrom(module=str(name)):
+            return not _THREAD_WORDS.isdisjoint(name.split("."))
+    return False
 
 
 def _touches_streams(node: ast.AST) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 from flor_trace.runtime.position import END_OF_RUN, EXIT, Boundary
@@ -102,7 +103,7 @@ class History:
     demoted: set[str] = field(default_factory=set)
     status: int | None = None
     last: Boundary | None = None
-    _outputs: Callable[[int], Iterable[Mapping[str, Any]]] = lambda first: ()
+    _outputs: Callable[..., Iterable[Mapping[str, Any]]] = lambda first, last=None: ()
     _heads: dict[ActivationKey, list[int]] = field(default_factory=dict)
     _behind: dict[ActivationKey, int] = field(default_factory=dict)
     _children: dict[ActivationKey | None, list[RecordedActivation]] = field(default_factory=dict)
@@ -185,8 +186,8 @@ class History:
 
     def outputs_within(self, key: ActivationKey) -> Iterator[Mapping[str, Any]]:
         """The output records of an activation, those of what it called included."""
-        before = self.activations[key].outputs
-        return within(key, self._outputs(before)) if before >= 0 else iter(())
+        first = max(self.activations[key].outputs, 0)
+        return (record for record in self._outputs(first, self.outputs_behind(key)) if _is_within(key, record))
 
     def all_recorded(self, loop: str) -> bool:
         """Whether each execution of a loop is among the activations: short ones leave no record, and of a killed run nobody knows."""
@@ -233,11 +234,10 @@ def _snapshot(record: Mapping[str, Any]) -> SnapshotRef:
     )
 
 
-def within(key: ActivationKey, outputs: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
-    """Those of the output records, which begin with those behind the activation's entry, that were written before it was left."""
-    return itertools.takewhile(lambda record: any(tuple(place[:2]) == key for place in record["at"]), outputs)
-
-
 def count_within(key: ActivationKey, outputs: Iterable[Mapping[str, Any]]) -> int:
-    """How many there are of these."""
-    return sum(1 for _ in within(key, outputs))
+    """How many of the output records, which begin with those behind the activation's entry, were written before it was left."""
+    return sum(1 for _ in itertools.takewhile(partial(_is_within, key), outputs))
+
+
+def _is_within(key: ActivationKey, record: Mapping[str, Any]) -> bool:
+    return any(tuple(place[:2]) == key for place in record["at"])

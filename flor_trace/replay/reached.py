@@ -9,7 +9,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from flor_trace.replay.evidence import Witness
+from flor_trace.replay.evidence import Traces, Witness
 from flor_trace.replay.history import ActivationKey, History, RecordedActivation
 from flor_trace.replay.stretches import Stretch, everything, joined
 
@@ -20,13 +20,23 @@ class Statement:
 
     Attributes:
         path: the file of its module, as the record calls it.
-        within: the loops in which it may be executed.
+        loops: the loops around it in its function.
+        within: all loops in which it may be executed.
+        observed: whether its function returns before its caller goes on: neither a generator nor a coroutine.
         witnesses: what tells of the iterations in which it was reached.
     """
 
     path: str
+    loops: tuple[str, ...]
     within: frozenset[str]
+    observed: bool
     witnesses: tuple[Witness, ...]
+
+    def telling(self, loop: str) -> list[Witness]:
+        """What tells of iterations of a loop in which the statement may be executed."""
+        if loop in self.loops:
+            return [witness for witness in self.witnesses if loop in witness.loops]
+        return [witness for witness in self.witnesses if witness.of_calls] if self.observed else []
 
 
 class Reached:
@@ -35,13 +45,13 @@ class Reached:
     Args:
         statements: the hindsight statements.
         history: the run.
-        prints: whether all that the program's `print` calls have written is in the record.
+        traces: what is sure to be in its record.
     """
 
-    def __init__(self, statements: Sequence[Statement], history: History, prints: bool) -> None:
+    def __init__(self, statements: Sequence[Statement], history: History, traces: Traces) -> None:
         self._statements = statements
         self._history = history
-        self._prints = prints
+        self._traces = traces
         self._lines = {f"{s.path}:{w.line}" for s in statements for w in s.witnesses if w.line}
 
     def stretches(self, activation: RecordedActivation) -> list[Stretch]:
@@ -49,12 +59,12 @@ class Reached:
         concerned = [statement for statement in self._statements if activation.loop in statement.within]
         # Iterations that were handed out many at once are not told apart.
         apart = len(activation.ticks) >= activation.iterations - 1
-        if not apart or not all(any(activation.loop in w.loops for w in s.witnesses) for s in concerned):
+        if not apart or not all(statement.telling(activation.loop) for statement in concerned):
             return everything(activation)
-        printed = self._printed(activation) if self._lines and self._prints else {}
+        printed = self._printed(activation) if self._lines and self._traces.prints else {}
         wanted: set[int] = set()
         for statement in concerned:
-            known = [self._told_by(witness, statement.path, activation, printed) for witness in statement.witnesses]
+            known = [self._told_by(witness, statement.path, activation, printed) for witness in statement.telling(activation.loop)]
             told = [each for each in known if each is not None]
             if not told:
                 return everything(activation)
@@ -67,18 +77,20 @@ class Reached:
         self, witness: Witness, path: str, activation: RecordedActivation, printed: dict[str, set[int]]
     ) -> frozenset[int] | None:
         """The iterations in which a witness was executed; None if that is not known."""
-        if activation.loop not in witness.loops:
-            return None
         if witness.loop:
-            return self._entered(witness.loop, activation.key) if self._history.all_recorded(witness.loop) else None
+            known = self._traces.loops and self._history.all_recorded(witness.loop)
+            return self._entered(witness.loop, activation.key) if known else None
         # Never seen, it may have written elsewhere.
         return frozenset(printed[f"{path}:{witness.line}"]) if f"{path}:{witness.line}" in printed else None
 
-    def _entered(self, loop: str, key: ActivationKey) -> frozenset[int]:
-        """The iterations of an activation in which a loop was entered."""
+    def _entered(self, loop: str, key: ActivationKey) -> frozenset[int] | None:
+        """The iterations of an activation in which a loop was entered; None if it never was: then others may execute it unseen."""
+        entered = [each for each in self._history.activations.values() if each.loop == loop]
+        if not entered:
+            return None
         found = set()
-        for each in self._history.activations.values():
-            parent = each.parent if each.loop == loop else None
+        for each in entered:
+            parent = each.parent
             while parent is not None:
                 if parent[:2] == key:
                     found.add(parent[2])

@@ -20,6 +20,10 @@ from .graph import FILE_BACKED, READ_ONLY, SHARED, Buffer
 bytes_digest: Callable[[Any], str] = xxhash.xxh3_128_hexdigest
 
 
+# Where memory begins within so many bytes decides in which order vector units add up what it holds (matrix times vector, say).
+ALIGNED_BYTES = 64
+
+
 class Region:
     """A range of live memory; `owner` keeps it alive."""
 

@@ -508,16 +508,17 @@ class Restorer:
         return self._new_region(token, node, buffer)
 
     def _new_region(self, token: int, node: Node, buffer: Buffer) -> Region:
+        """New memory; its token is the address that it had when recorded."""
         nbytes = buffer.whole
         if token in self._torch_regions:
             from .kinds import torch_views as adapter
 
-            owner = adapter.new_memory(nbytes, node[2])
+            owner = adapter.new_memory(nbytes, node[2], token)
             region = Region(owner.data_ptr(), nbytes, owner, 0, node[2])
         else:
             from .kinds import numpy as adapter_np
 
-            array = adapter_np.new_memory(nbytes, self._views.get(token))
+            array = adapter_np.new_memory(nbytes, self._views.get(token), token)
             region = Region(adapter_np.address_of(array), nbytes, array)
         self.write_region(region, buffer)
         return region

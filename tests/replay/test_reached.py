@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from flor_trace.replay.evidence import prints_are_recorded
+from flor_trace.replay.evidence import Traces, traces
 
 ROOT = Path(__file__).parents[2]
 HEAD = """\
@@ -75,6 +75,28 @@ def fit(n):
 
 fit(12)
 """,
+    "a function that is called": """
+def inspect(i):
+    for k in range(2):
+        pause()
+    #+ print("@@ inspect", i)
+    return k
+
+def estimate(i):
+    if i < 0:
+        return inspect(i)
+    print("estimate")
+    for k in range(2):
+        #+ print("@@ estimate", i, k)
+        pause()
+
+for i in range(12):
+    pause()
+    if i % 4 == 0:
+        estimate(i)
+    if i == 8:
+        inspect(i)
+""",
     "left by an exception": """
 try:
     for i in range(12):
@@ -125,6 +147,16 @@ for i in range(12):
     if i % 4 == 0:
         #+ print("@@", i)
         print("loss", i, file=io.StringIO() if i == 4 else sys.stdout)
+""",
+    "before the loop": """
+def fit(n):
+    if n:
+        print("fit", n)
+        for i in range(n):
+            pause()
+            #+ print("@@ fit", i)
+
+fit(12)
 """,
     "nothing tells": """
 for i in range(12):
@@ -203,6 +235,29 @@ def test_all_lines_come_and_only_what_may_hold_one_is_executed(tmp_path: Path) -
     assert executed(tmp_path) == [set(range(12))] * len(expected), "without a hindsight statement the whole run is verified"
 
 
+GENERATOR = """
+def numbers():
+    for n in range(12):
+        if n % 4 == 0:
+            print("here")
+            if n == 8:
+                yield n
+            #+ print("@@", n)
+        yield n
+
+source = numbers()
+for i in range(12):
+    pause()
+    next(source)
+"""
+
+
+def test_what_a_generator_does_first_may_have_been_done_for_an_earlier_iteration(tmp_path: Path) -> None:
+    record(tmp_path, HEAD + GENERATOR)
+    assert executed(tmp_path) == [set(range(12))]
+    assert replayed(tmp_path, "--workers", "1").splitlines() == truth(tmp_path) == ["@@ 0", "@@ 4", "@@ 8"]
+
+
 @pytest.mark.parametrize(
     "prelude",
     [
@@ -240,4 +295,18 @@ def test_a_loop_whose_executions_are_not_all_on_record_tells_nothing(tmp_path: P
     ],
 )
 def test_what_may_divert_prints(source: str, seen: bool) -> None:
-    assert prints_are_recorded(iter([ast.parse(source)])) == seen
+    assert traces([ast.parse(source)]) == Traces(prints=seen)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import threading",
+        "from threading import Thread as T",
+        "from concurrent import futures",
+        "x.Thread(target=f)",
+        "import concurrent.futures as c",
+    ],
+)
+def test_loops_in_threads_leave_no_trace(source: str) -> None:
+    assert traces([ast.parse(source)]) == Traces(loops=False)

@@ -119,6 +119,25 @@ def test_shared_storages_strides_and_arrays_stay_shared() -> None:
     assert v["last"].is_contiguous(memory_format=torch.channels_last)
 
 
+@pytest.mark.parametrize("beside", [0, 4, 16, 48])
+def test_memory_lies_within_a_line_of_the_cache_as_it_did(beside: int) -> None:
+    """`torch.mv` adds up in an order that depends on it."""
+    torch.manual_seed(2)
+    values, vector = torch.randn(67, 129), torch.randn(129)
+    w = World(vector=vector)
+    entry = w.snap()
+    memory = bytearray(values.nbytes + 128)
+    offset = (beside - torch.frombuffer(memory, dtype=torch.uint8).data_ptr()) % 64
+    w.v["matrix"] = torch.frombuffer(memory, dtype=torch.float32, count=values.numel(), offset=offset).view(67, 129)
+    w.v["matrix"].copy_(values)
+    product = torch.mv(w.v["matrix"], vector)
+    target = w.snap()
+    del w.v["matrix"]
+    w.replay(entry, target)
+    assert w.v["matrix"].data_ptr() % 64 == beside and w.v["matrix"].untyped_storage().nbytes() == values.nbytes
+    assert torch.equal(torch.mv(w.v["matrix"], vector), product)
+
+
 def test_tied_weights_stay_tied() -> None:
     model = net()
     w = World(net=model, tied=torch.nn.Linear(6, 2))

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..graph import FILE_BACKED, READ_ONLY, SHARED, Cell, Node
+from ..memory import ALIGNED_BYTES
 from . import Handler, Kind, Registry
 
 if TYPE_CHECKING:
     from ..restore import Restorer
     from ..walk import Walker
 
+_TRIES = 16
 _array: Any = np.ndarray.__dict__
 _interface = _array["__array_interface__"].__get__
 _base = _array["base"].__get__
@@ -162,8 +164,19 @@ def _contiguous(whole: Any) -> Any:
     return memoryview(whole).cast("B") if whole.flags.c_contiguous else whole
 
 
-def new_memory(nbytes: int, view: Node | None) -> Any:
-    """New memory for a region; an array that covers all of it owns it, as in the record."""
+def new_memory(nbytes: int, view: Node | None, address: int) -> Any:
+    """New memory for a region; an array that covers all of it owns it, as in the record. It lies as that at `address` did, if such memory
+    can be had: NumPy cannot be told where to lay an array."""
+    others = []
+    for _ in range(_TRIES):
+        made = _new_array(nbytes, view)
+        if (address_of(made) - address) % ALIGNED_BYTES == 0:
+            break
+        others.append(made)  # or else the same memory would be found again
+    return made
+
+
+def _new_array(nbytes: int, view: Node | None) -> Any:
     if view is not None and view[1] is None and view[2][5] and view[2][0] == 0:
         dtype, shape, strides = _dtype_of(view[2][1]), view[2][2], view[2][3]
         for order in ("C", "F"):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from ...errors import NotRestorable
 from ..graph import Node
+from ..memory import ALIGNED_BYTES
 from .torch_core import core, dtype_of, quiet, shape_of, storage_of, stride_of
 
 if TYPE_CHECKING:
@@ -137,10 +139,18 @@ def bytes_of(owner: Any) -> Any:
     return owner.numpy()
 
 
-def new_memory(nbytes: int, device: str) -> Any:
-    """New memory for a region that tensors look at, as a storage (CPU) or a byte tensor."""
+def new_memory(nbytes: int, device: str, address: int) -> Any:
+    """New memory for a region that tensors look at, as a storage (CPU) or a byte tensor; on the CPU it lies as that at `address` did."""
+    beside = address % ALIGNED_BYTES if device == "cpu" and nbytes else 0
     with quiet():
-        made = torch.empty(nbytes, dtype=torch.uint8, device=device)
+        made = _beside(nbytes, beside) if beside else torch.empty(nbytes, dtype=torch.uint8, device=device)
     return made.untyped_storage() if device == "cpu" else made
+
+
+def _beside(nbytes: int, beside: int) -> Any:
+    """Bytes that begin so far behind a multiple of `ALIGNED_BYTES`, as those of tensors made by `from_numpy` may."""
+    buffer = bytearray(nbytes + ALIGNED_BYTES)
+    start = ctypes.addressof(ctypes.c_char.from_buffer(buffer))
+    return torch.frombuffer(buffer, dtype=torch.uint8, count=nbytes, offset=(beside - start) % ALIGNED_BYTES)
 
 

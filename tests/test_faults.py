@@ -34,7 +34,9 @@ def test_kills_at_a_step_of_the_writing_process(tmp_path: Path) -> None:
         findings = Findings()
         assert kills.kill_at_step(tmp_path / action, large, "write pack 8 half", findings, action)
         assert findings.failures == []
-        assert findings.counts["replayed exactly"] == 1
+        # On a busy machine the training is killed before its first snapshot; that there is none then has been checked.
+        outcomes = {"replayed exactly"} if action == "writer" else {"replayed exactly", "killed before the first snapshot"}
+        assert sum(findings.counts.get(outcome, 0) for outcome in outcomes) == 1
     assert "write pack 8 half" in kills.WRITERS_STEPS
 
 

@@ -35,7 +35,9 @@ def read_sources(script: str) -> tuple[list[Source], list[str]]:
     main = _parsed(script)
     if isinstance(main, str):
         raise UsageError(f"{script} {main}")
-    sources, installed, todo, seen = [main], set[str](), list(_imported(main.tree, "")), set[str]()
+    sources, installed, todo = [main], set[str](), list(_imported(main.tree, ""))
+    # Names that are imported from a module look like modules in it, and are found in its file again.
+    seen, read = set[str](), {os.path.realpath(script)}
     while todo and len(sources) < MAX_MODULES:
         name = todo.pop(0)
         if name in seen:
@@ -45,6 +47,9 @@ def read_sources(script: str) -> tuple[list[Source], list[str]]:
         if found is None or not policy.is_users(name, found):
             installed.add(name.partition(".")[0])
             continue
+        if os.path.realpath(found) in read:
+            continue
+        read.add(os.path.realpath(found))
         source = _parsed(found, os.path.relpath(found) if found.startswith(os.getcwd() + os.sep) else found)
         if isinstance(source, Source):
             sources.append(source)

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 
-from flor_trace.errors import RunNotFound
+from flor_trace.errors import RunNotFound, UsageError
 from flor_trace.query import check, cleanup, merged, metrics, settings, text
 from flor_trace.query import plot as drawing
 from flor_trace.query.budget import budget_page, decisions
@@ -86,16 +86,20 @@ def _replays(run: Run, choice: str) -> list[StoredReplay]:
 
 def plot(store: str, reference: str, names: list[str], *, replay: str = "all", to: str | None = None, as_json: bool = False) -> int:
     """`plot`: draws what the run printed after these words, or lists the words that numbers follow. `to` is a picture's file.
-    A single word that names no run is one of them, of the last run."""
+    A reference that names no run is the first of them, of the last run."""
+    missing: RunNotFound | None = None
     try:
         run = open_run(store, reference)
-    except RunNotFound:
-        if names or reference.startswith("@"):
+    except RunNotFound as error:
+        if reference.startswith("@"):
             raise
-        run, names = open_run(store, "@last"), [reference]
+        missing = error
+        run, names = open_run(store, "@last"), [reference, *names]
     found = metrics.series_of(merged.merged_log(run, _replays(run, replay)))
-    if names:
-        found = [one for name in names for one in metrics.chosen(found, name)]
+    try:
+        found = [one for name in names for one in metrics.chosen(found, name)] or found
+    except UsageError as error:
+        raise UsageError(f"{error}; and {missing}") if missing is not None else error from None
     if as_json:
         text.write_json([{"name": one.name, "values": one.values, "iterations": one.at} for one in found])
     elif not names and not found:

@@ -80,6 +80,7 @@ class RecordSession:
         self._referred: set[str] = set()  # what the snapshots so far refer to is the writer's already
         self._started = perf_counter()
         self._stopped = False
+        self._not_begun = ""
 
     # -- boundaries ---------------------------------------------------------------------------------------------
 
@@ -98,6 +99,9 @@ class RecordSession:
                 activation.last = perf_counter()
             else:
                 self._passed(boundary, self.budget.why)
+        except KeyboardInterrupt:  # the loop is left before its first iteration, and without `left`
+            self._not_begun = activation.probe.key
+            raise
         except Exception:
             self._fail()
         return True
@@ -406,18 +410,25 @@ class RecordSession:
             kind = "exhausted" if activation.exhausted else "break"
         ticks = activation.ticks
         slow = bool(ticks) and sum(ticks) >= SLOW_ITERATION_SECONDS * len(ticks)
+        error = _raised() if kind == "left" else ""
+        # Which loops had begun by then is where a replay, which meets no Ctrl-C, has to end.
+        interrupted: dict[str, dict[str, int]] = {}
+        if error == KeyboardInterrupt.__name__:
+            interrupted["entries"] = {key: n - (key == self._not_begun) for key, n in self.runtime.entries.items()}
         self.writer.event(
             "activation",
             loop=activation.probe.key,
             entry=activation.entry,
             parent=[parent.probe.key, parent.entry, parent.iteration] if parent else None,
             started=activation.started - self._started,
-            error=_raised() if kind == "left" else "",
+            error=error,
             seconds=seconds,
             outputs=activation.outputs,
             iterations=activation.iteration,
+            begun=activation.taken,
             exit=kind,
             ticks=[round(t, 6) for t in ticks[:100_000]] if slow else [],
+            **interrupted,
         )
 
     def finish(self, status: int) -> None:

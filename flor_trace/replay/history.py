@@ -31,7 +31,8 @@ class RecordedActivation:
     """One execution of a loop statement.
 
     `exit` is "exhausted", "break", "left" (`return` or an exception) or "unfinished" (the run was killed in it).
-    `iterations` counts those that were finished (see `counted`).
+    `iterations` counts those that were finished, as far as is known, and `taken` those that have begun (-1: not known):
+    fast iterations are handed out many at once, and how many of the last were taken cannot always be told.
     `error` names the exception by which it was left, if one was; `outputs` counts the output records before its entry.
     `ticks` holds the seconds of each iteration where those are slow, else nothing.
     """
@@ -46,6 +47,7 @@ class RecordedActivation:
     outputs: int = 0
     ticks: tuple[float, ...] = ()
     error: str = ""
+    taken: int = -1
 
     @property
     def key(self) -> ActivationKey:
@@ -54,13 +56,13 @@ class RecordedActivation:
 
     @property
     def begun(self) -> int:
-        """How many iterations have begun: the one in which a loop was left counts, too."""
-        return self.iterations + (self.exit != "exhausted")
+        """How many iterations have begun, at least: the one in which a loop was left counts, too."""
+        return self.taken if self.counted else self.iterations + (self.exit != "exhausted")
 
     @property
     def counted(self) -> bool:
-        """Whether `begun` is exact: fast iterations are handed out many at once, and the one in which such a loop was left is not known."""
-        return self.exit == "exhausted" or len(self.ticks) >= self.iterations
+        """Whether `begun` is exact."""
+        return self.taken >= 0
 
     def seconds_until(self, iteration: int) -> float:
         """How long after the entry iteration `iteration` began (estimated where single times were not kept)."""
@@ -93,7 +95,8 @@ class SnapshotRef:
 class History:
     """The activations, snapshots and functions of a run.
 
-    `status` is None if the run was killed; then `last` is the last boundary that is known of it.
+    `status` is None if the run was killed; then `last` is the last boundary that is known of it. `interrupted` counts the entries of
+    each loop when a loop was left by Ctrl-C, if one was.
     """
 
     activations: dict[ActivationKey, RecordedActivation] = field(default_factory=dict)
@@ -103,6 +106,7 @@ class History:
     demoted: set[str] = field(default_factory=set)
     status: int | None = None
     last: Boundary | None = None
+    interrupted: Mapping[str, int] | None = None
     _outputs: Callable[..., Iterable[Mapping[str, Any]]] = lambda first, last=None: ()
     _heads: dict[ActivationKey, list[int]] = field(default_factory=dict)
     _behind: dict[ActivationKey, int] = field(default_factory=dict)
@@ -121,9 +125,11 @@ class History:
             activation = RecordedActivation(
                 event["loop"], event["entry"], tuple(event["parent"]) if event["parent"] else None, event["started"],
                 event["seconds"], event["iterations"], event["exit"], event["outputs"], tuple(event["ticks"]),
-                event.get("error", ""),
+                event.get("error", ""), event.get("begun", -1),
             )  # fmt: skip
             history.activations[activation.key] = activation
+            if history.interrupted is None:
+                history.interrupted = event.get("entries")
         for event in run.events("functions"):
             history.ran.setdefault(event["loop"], set()).update(event["ran"])
         for event in run.events("module"):

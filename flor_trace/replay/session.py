@@ -26,8 +26,6 @@ from flor_trace.runtime.loops import Activation
 from flor_trace.runtime.output import calling_line, calling_lines
 from flor_trace.runtime.position import END_OF_RUN, EXIT, Boundary
 
-CHUNKED_BELOW_SECONDS = 2e-3
-
 
 class ReplaySession:
     """The driver of one worker (see `runtime.engine.Driver`).
@@ -145,6 +143,9 @@ class ReplaySession:
             return 1
         size = min(int(1e-3 / per_iteration) + 1, activation.size * 8)
         due = [h for h in self.history.heads(key) if h > activation.iteration][:1]
+        recorded = self.history.activations.get(key)
+        if recorded is not None and recorded.error == KEYBOARD_INTERRUPT and recorded.begun > activation.iteration:
+            due.append(recorded.begun)
         unit = self.unit
         if unit is not None:
             inner = [i.iteration for i in (unit.start_inner, unit.end_inner) if i is not None and i.key == key]
@@ -152,6 +153,7 @@ class ReplaySession:
         return min([size, *(h - activation.iteration for h in due)])
 
     def _entered(self, activation: Activation, frame: FrameType) -> bool:
+        self._stop_if_never_entered(activation)
         key = (activation.probe.key, activation.entry)
         ref = self.history.snapshots.get(Boundary(*key, 0))
         if key in self._partition_of:
@@ -240,6 +242,8 @@ class ReplaySession:
         ends = unit.end_inner if unit is not None and self.owned and self._ends_inside(key) else None
         if ends is not None and activation.iteration >= ends.iteration:
             return self._end_inside(activation, frame, ref)
+        if self._never_was(activation):
+            self._stop_here(activation)
         self._verify_head(ref, frame, moving=False)
         if unit is not None and self._begins_inside(key) and unit.start_inner is not None:
             self.owned = self.owned or activation.iteration >= unit.start_inner.iteration
@@ -348,9 +352,7 @@ class ReplaySession:
         recorded = self.history.activations.get((activation.probe.key, activation.entry))
         if recorded is None or recorded.exit != "left" or not (self.history.status or recorded.error == KEYBOARD_INTERRUPT):
             return False
-        # The iterations of faster loops are counted by the chunk.
-        counted = recorded.seconds > CHUNKED_BELOW_SECONDS * max(recorded.iterations, 1)
-        return counted and activation.iteration > recorded.iterations
+        return recorded.counted and activation.iteration >= recorded.begun
 
     def _stop_if_killed(self, ref: SnapshotRef | None) -> None:
         """End where the recorded run was killed, as far as is known: what follows has perhaps never been."""
@@ -366,6 +368,8 @@ class ReplaySession:
         if recorded.error == KEYBOARD_INTERRUPT:
             unit = self.unit.index if self.unit is not None and self.owned else None
             text = f"the recorded run was interrupted by Ctrl-C in {where}: replay goes to the end of that, and no further"
+            if not recorded.counted:
+                text += " (how many of its fast iterations had begun is not known)"
             self.link.tell("interrupted", unit=unit, loop=key, entry=activation.entry, outputs=recorded.outputs, text=text)
             self._finish_unit()
             self._end_process()
@@ -373,6 +377,16 @@ class ReplaySession:
         text = f"the recorded run was ended in {where}, by a cause that is not met again: what is above goes to the end of that"
         self.link.tell("failed", text=text)
         os._exit(0)
+
+    def _stop_if_never_entered(self, activation: Activation) -> None:
+        """End where a loop is entered behind the place at which the recorded run was interrupted."""
+        before, loop = self.history.interrupted, activation.probe.key
+        if before is None or loop in self.history.demoted or activation.entry < before.get(loop, 0):
+            return
+        for around in reversed(self.runtime.stack):
+            recorded = self.history.activations.get((around.probe.key, around.entry))
+            if recorded is not None and recorded.error == KEYBOARD_INTERRUPT:
+                self._stop_here(around)
 
     def _stop_if_interrupted(self, activation: Activation) -> None:
         """End where a loop comes to its exit that was interrupted before when recorded."""

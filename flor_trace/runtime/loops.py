@@ -191,8 +191,10 @@ class Activation:
         "_chunk",
         "_first",
         "_items",
+        "_numbered_from",
+        "_position",
         "_range",
-        "_remaining",
+        "_shared",
         "_tail",
         "data",
         "entry",
@@ -209,6 +211,7 @@ class Activation:
         "source",
         "stalled",
         "started",
+        "taken",
         "ticks",
     )  # fmt: skip
 
@@ -226,12 +229,15 @@ class Activation:
         self.ticks: list[float] = []
         self.data: object = None
         self.outputs = 0
+        self.taken = 0  # how many iterations had begun when the loop was left; -1: not known
         self.source: Iterator[Any] | None = None
         self.stalled = 0.0  # seconds of ours within it, which its times leave out
         self._items: Iterator[Any] | None = None
         self._range: range | None = None
         self._tail: _Tail | None = None
-        self._remaining: int | None = None
+        self._position: int | None = None  # of sized items: the index of the next one
+        self._shared = False
+        self._numbered_from: int | None = None  # where the numbers of an `enumerate` begin that goes over nothing else
         self._chunk: Iterator[Any] | None = None
         self._first = True
 
@@ -242,13 +248,16 @@ class Activation:
             self._range = reduced[1][0]
         else:
             self._take_from(items)
+            self._shared = shared
+            if type(items) is enumerate:
+                self._numbered_from = _next_number(items)
 
     def _take_from(self, items: Iterator[Any]) -> None:
         self.source = items
-        self._tail = self._remaining = None
+        self._tail = self._position = self._numbered_from = None
         if id(type(items)) in _SIZED_ITERATORS:  # by id: a class may define how it hashes
             self._items = items
-            self._remaining = length_hint(items)
+            self._position = _index(items)
         else:
             self._tail = _Tail()
             self._items = chain(items, self._tail)
@@ -259,6 +268,8 @@ class Activation:
 
     def release(self) -> None:
         """Drop the iterator where plain Python would: when the loop has been left."""
+        if self._chunk is not None:
+            self.taken = self._begun()
         self.source = self._items = self._range = self._tail = self._chunk = None
 
     def abandon(self) -> None:
@@ -287,8 +298,8 @@ class Activation:
                 taken = 0
                 for _ in islice(self._items, missing):
                     taken += 1
-                if self._remaining is not None:
-                    self._remaining = length_hint(self._items)
+                if self._position is not None:
+                    self._position = _index(self._items)
                 if taken < missing:
                     return False
         elif iteration > len(self._range):
@@ -312,6 +323,7 @@ class Activation:
                 raise StopIteration
             if driver is None:
                 return self._rest()
+            self._chunk, self.taken = None, self.iteration  # an exception in `head` leaves the loop between two iterations
             now = perf_counter()
             self.seconds_per_iteration = (now - self.last) / self.size
             if self.size == 1:
@@ -330,6 +342,8 @@ class Activation:
             self._chunk = repeat((), size)
         else:
             assert self._items is not None
+            if self._position is not None and size > 1:
+                self.size = size = min(size, max(length_hint(self._items), 1))  # an exhausted iterator has forgotten its index
             self._chunk = islice(self._items, size)
         return self._chunk
 
@@ -343,19 +357,39 @@ class Activation:
                 return True  # of a chunk of one nothing was taken; of a longer one an unknown part
             self.iteration += self.size
             return False
-        if self._remaining is not None:
+        if self._position is not None:
             items = self._items
             assert items is not None
-            remaining = length_hint(items)
-            self.iteration += min(max(self._remaining - remaining, 0), self.size)
-            self._remaining = remaining
-            if remaining == 0:
+            position = _index(items)
+            self.iteration += min(max(position - self._position, 0), self.size)
+            self._position = position
+            if length_hint(items) == 0:
                 # Only an iterator that has been asked in vain is exhausted for good, also if its list grows later.
                 next(items, None)
                 return True
             return False
         self.iteration += self.size
         return False
+
+    def _begun(self) -> int:
+        """How many iterations have begun; -1 where one cannot tell how many of those handed out at once were taken."""
+        if type(self._items) is repeat:  # a `while`: its condition was asked once more than it held
+            return self.iteration + self.size - length_hint(self._chunk) - self.exhausted
+        if self._range is not None:
+            given = min(self.size, len(self._range) - self.iteration)
+            return self.iteration if self.exhausted else self.iteration + given - length_hint(self._chunk)
+        if self.size == 1:
+            return self.iteration + (not self.exhausted)
+        if self._shared:
+            return -1
+        if self._numbered_from is not None:
+            return _next_number(self.source) - self._numbered_from
+        if self._position is None or self._position < 0:
+            return -1
+        if self.exhausted:
+            return self.iteration
+        index = _index(self._items)
+        return -1 if index < 0 else self.iteration + index - self._position
 
     def _rest(self) -> Iterator[Any]:
         """All remaining items in one chunk: the run is no longer tracked."""
@@ -377,6 +411,18 @@ def keep_forever(thing: object) -> None:
     import ctypes  # replay only
 
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
+
+
+def _next_number(numbered: Any) -> int:
+    """The number that an `enumerate` gives its next item."""
+    number: int = numbered.__reduce__()[1][1]
+    return number
+
+
+def _index(items: Any) -> int:
+    """The index of the item that a sized iterator gives next; -1 once it is exhausted."""
+    reduced: tuple[Any, ...] = items.__reduce__()
+    return int(reduced[2]) if len(reduced) > 2 else -1
 
 
 class _Tail:

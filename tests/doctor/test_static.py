@@ -98,6 +98,13 @@ def test_modules_of_the_users_own_are_examined(tmp_path: Path) -> None:
     assert [finding.rule for finding in static.examine(sources, installed) if finding.rule == "network"] == ["network"]
 
 
+def test_names_imported_from_a_module_are_no_modules(tmp_path: Path) -> None:
+    (tmp_path / "tools.py").write_text("import train\ndef a(): ...\ndef b(): ...\n")
+    (tmp_path / "train.py").write_text("from tools import a, b\nimport tools\n")
+    sources, _ = read_sources(str(tmp_path / "train.py"))
+    assert [Path(source.path).name for source in sources] == ["train.py", "tools.py"]
+
+
 def test_the_repositorys_own_scripts_are_exact_as_far_as_is_seen() -> None:
     folder = Path(__file__).resolve().parents[1] / "scripts"
     for name in ("gan.py", "kfold.py", "trainer_callbacks.py", "rl_replay_buffer.py", "checkpoint_reload.py"):

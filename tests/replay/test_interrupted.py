@@ -9,6 +9,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from flor_trace.replay.interrupted import as_far_as
 
 SCRIPT = """
@@ -33,6 +35,20 @@ def train():
     for last in range(2):
         print("after", last)
 train()
+"""
+FAST = """
+import time
+log = open("last", "a", buffering=1)
+for epoch in range(300):
+    total = 0
+    for step in STEPS:
+        total += step
+        if step % 50 == 0:
+            log.write(f"{epoch} {step}\\n")
+        PAUSE
+        if epoch == 1 and step == 700:
+            print("@700", flush=True)
+    print(epoch, total, flush=True)
 """
 RECORD = [sys.executable, "-m", "flor_trace", "record", "--every", "1", "train.py"]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
@@ -77,6 +93,20 @@ def test_an_interruption_that_the_script_catches(tmp_path: Path) -> None:
     complete = [f"@@ {total}" for total in done if total.isdigit()]
     assert replay.stdout.splitlines() == complete and len(complete) >= 3
     assert replay.returncode == 0 and "replay exact" in replay.stderr, replay.stderr
+
+
+@pytest.mark.parametrize("steps", ["range(4000)", "list(range(4000))", "iter(range(4000))"])
+@pytest.mark.parametrize("pause", ["time.sleep(5e-4)", "sum(range(400))"])
+def test_an_interruption_in_a_loop_of_fast_steps(tmp_path: Path, steps: str, pause: str) -> None:
+    source = FAST.replace("STEPS", steps).replace("PAUSE", pause)
+    recorded(tmp_path, source, "@700")
+    log = replayed(tmp_path, source.replace("total += step", "total += step; print('@@', epoch, step)"))
+    assert "the recorded run was interrupted by Ctrl-C in" in log.stderr and "exact" in log.stderr
+    noted, shown = (
+        4000 * int(last[-2]) + int(last[-1])
+        for last in (text.splitlines()[-1].split() for text in ((tmp_path / "last").read_text(), log.stdout))
+    )
+    assert noted <= shown <= noted + 50 and len(log.stdout.splitlines()) == shown + 1, log.stderr
 
 
 def test_as_far_as_the_recording_went() -> None:

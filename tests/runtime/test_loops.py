@@ -26,6 +26,8 @@ class Notes:
         self.seen: list[tuple[Any, ...]] = []
         self.jumps: dict[str, int] = {}
         self.skips: dict[str, str] = {}
+        self.taken: list[int] = []
+        self.interrupted_at = -1
 
     def entered(self, activation: Activation, frame: FrameType) -> bool:
         self.seen.append(("enter", activation.probe.key, activation.entry))
@@ -42,6 +44,8 @@ class Notes:
 
     def head(self, activation: Activation, frame: FrameType) -> bool:
         self.seen.append(("head", activation.probe.key, activation.iteration))
+        if activation.iteration == self.interrupted_at:
+            raise KeyboardInterrupt
         return True
 
     def exited(self, activation: Activation, frame: FrameType) -> None:
@@ -50,6 +54,7 @@ class Notes:
 
     def left(self, activation: Activation, frame: FrameType) -> None:
         self.seen.append(("left", activation.probe.key))
+        self.taken.append(activation.taken)
 
     def chunk(self, activation: Activation) -> int:
         return self.size
@@ -128,6 +133,45 @@ for x in Twice(): emit(x)
 emit(Twice.asked)
 """
     assert run(source, Notes(size))[0] == [1, 2, 3]
+
+
+COUNTED = ["range(9)", "list(range(9))", "tuple(range(9))", "'abcdefghi'", "enumerate('abcdefghi', 5)", "enumerate(map(str, range(9)))"]
+UNCOUNTED = ["map(str, range(9))", "zip('abcdefghi')", "shared", "(x for x in 'abcdefghi')"]
+ENDS = {"pass": 9, "if n == 6: break": 6, "if n == 6: return": 6, "if n == 6: 1 / 0": 6, "if n == 9: break": 9}
+
+
+@pytest.mark.parametrize("size", [1, 2, 4, 100])
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("iterable", COUNTED + UNCOUNTED)
+def test_how_many_iterations_had_begun(iterable: str, end: str, size: int) -> None:
+    loop = f"n, shared = 0, iter(range(9))\n for x in {iterable}:\n  n += 1\n  {end}"
+    source = f"def f():\n {loop}\ntry: f()\nexcept ZeroDivisionError: pass\n"
+    assert run(source, notes := Notes(size)) and len(notes.taken) == 1
+    allowed = {ENDS[end]} | ({-1} if size > 1 and iterable in UNCOUNTED else set())
+    assert notes.taken[0] in allowed
+
+
+@pytest.mark.parametrize("size", [1, 2, 4, 100])
+@pytest.mark.parametrize("end", ENDS)
+def test_how_many_iterations_of_a_while_had_begun(end: str, size: int) -> None:
+    source = f"def f():\n n = 0\n while n < 9:\n  n += 1\n  {end}\ntry: f()\nexcept ZeroDivisionError: pass\n"
+    assert run(source, notes := Notes(size)) and notes.taken == [ENDS[end]]
+
+
+def test_a_list_that_changes_is_counted() -> None:
+    for change in ("if n < 4: items.append(n)", "if n == 3: del items[1:3]; items += [0] * 4", "if n == 2: del items[1:]"):
+        source = f"items, n = [1, 2, 3, 4], 0\nfor x in items:\n  n += 1\n  {change}\nemit(n)"
+        for size in (1, 2, 100):
+            emitted, notes, _ = run(source, Notes(size))
+            assert notes.taken == emitted or (notes.taken == [-1] and size > 2 and "1:]" in change)
+
+
+def test_an_interruption_between_two_iterations() -> None:
+    for iterable in COUNTED + UNCOUNTED:
+        notes = Notes(2)
+        notes.interrupted_at = 4
+        source = f"shared = iter(range(9))\ntry:\n for x in {iterable}: pass\nexcept KeyboardInterrupt: pass\n"
+        assert run(source, notes) and notes.taken == [4], iterable
 
 
 def test_boundaries_of_a_for_over_a_range() -> None:

@@ -32,7 +32,7 @@ STALLS = 5
 # What a run ends with, at its last outermost loop's exit and at its end, is kept in hand.
 LAST_SNAPSHOTS = 2.0
 # Heads are far enough apart for workers to share a run when no stretch between two of them is longer than this share of it; these
-# come before pairs around loops, but may take only so much of what is spent.
+# come before pairs around loops, but may take only so much of what may be spent until then.
 HEADS_APART = 1 / 8
 HEADS_SHARE = 1 / 6
 # A loop that has taken this share of the time is what the run is about, and others need not be borrowed for.
@@ -227,7 +227,7 @@ class Budget:
         elapsed = self.elapsed()
         if elapsed - self._last_head < HEADS_APART * elapsed:
             return False
-        return not ahead or self._heads * self.cost <= HEADS_SHARE * (self.spent + self.spent_on_entries)
+        return not ahead or self._heads * self.cost <= HEADS_SHARE * self.overhead * elapsed
 
     def _is_late(self, parent: Activation | None) -> bool:
         """Whether the inside of an iteration has been without a snapshot for too long."""

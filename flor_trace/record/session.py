@@ -470,8 +470,12 @@ class RecordSession:
         return (
             f"recorded run {self.writer.run_id}: {self.writer.committed} snapshots, "
             f"{_size(self.writer.stored_bytes)}, stalled {share:.2f} % of {seconds:.1f} s"
+            + (" (the first snapshots may go beyond --overhead; a run of a minute makes up for it)" if self._is_beyond(share) else "")
             + (f", {self.disk.thinned} snapshots left out for --max-disk" if self.disk.thinned else "")
         )
+
+    def _is_beyond(self, share: float) -> bool:
+        return self.budget.every is None and share > 100 * self.budget.overhead
 
     def _fail(self) -> None:
         """Stop recording, say so once, and leave the script alone."""

@@ -485,7 +485,7 @@ def _interrupted(folder: Path, done: int, units: int) -> str:
         return "interrupted before anything was finished"
     keep_for_resume(folder)
     return (
-        f"interrupted; {done} of {units} units are finished and kept in {folder} (those that come first are shown above): "
+        f"interrupted; {done} of {units} units are finished and kept in {folder}, and shown as far as none before them is missing: "
         "`replay --resume` goes on from there"
     )
 

@@ -299,7 +299,8 @@ def parse_replay(words: list[str]) -> dict[str, Any]:
     namespace, extra = parser.parse_known_args(words)
     if extra:
         if namespace.file is not None and words.index(namespace.file) < words.index(extra[0]):
-            raise UsageError(f"replay takes the script's arguments from the record: leave out {' '.join(extra)} (others are another run: record it)")
+            others = "(others are another run: record it)"
+            raise UsageError(f"replay takes the script's arguments from the record: leave out {' '.join(extra)} {others}")
         raise UsageError(f"replay knows no option {extra[0]}")
     return vars(namespace)
 

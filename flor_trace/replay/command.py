@@ -308,7 +308,8 @@ def _plan(run: Run, history: History, diff: RunDiff, options: ReplayOptions, whe
         iterations = (first or 0, last)
     workers = _workers(run, options)
     sizes = {digest: entry[3] for digest, entry in run.index.items()}
-    costs = measured(run.blob, sizes, run.events("snapshot"))
+    shared = 1.0 if _gpus(run) else cores.slowdown(workers, cores.recorded_threads(_facts(run)), cores.usable_cores())
+    costs = replace(measured(run.blob, sizes, run.events("snapshot")), slowdown=shared)
     # The recorded log between the parts that are executed is shown by no worker.
     reached = everything if options.show == "all" else _reached(run, history, diff, probes).stretches
     return make_plan(history, probes, workers, iterations, options.init, costs, where, reached)

@@ -47,6 +47,11 @@ def oversubscription(workers: int, threads: int, cores: int) -> str | None:
     )
 
 
+def slowdown(workers: int, threads: int, cores: int) -> float:
+    """How many times longer than recorded a script's work takes while all workers are busy: 1 where none has to share a core."""
+    return max(workers * threads / cores, 1.0) if workers > 1 else 1.0
+
+
 def gpus_to_share(facts: Sequence[Mapping[str, Any]], present: Sequence[str]) -> list[str]:
     """The GPUs that workers get one each of; none if each is to see all that the run saw.
 

@@ -43,6 +43,7 @@ def test_sharing_cores_is_told() -> None:
     assert cores.oversubscription(2, 4, 8) is None
     assert cores.oversubscription(1, 16, 8) is None
     told = cores.oversubscription(4, 4, 8)
+    assert [cores.slowdown(*each) for each in ((2, 4, 8), (1, 16, 8), (4, 4, 8), (2, 1, 1))] == [1.0, 1.0, 2.0, 2.0]
     assert told is not None and told.startswith("4 workers with the recorded 4 threads each share 8 cores: --workers 2")
 
 

@@ -63,25 +63,33 @@ def run_target(
     cache: CodeCache | None = None,
     importer: Importer | None = None,
     finish: Callable[[int], None] | None = None,
+    interrupted: Callable[[], None] | None = None,
 ) -> int:
     """Run `target` and return 0, or raise what ends the interpreter with the status that plain Python would have given:
     `SystemExit`, or `KeyboardInterrupt` with its traceback printed already. The caller must let both through.
 
-    `finish` is called with the exit status after the script, its threads and its exit handlers. Give `importer` instead
-    of `policy` and `cache` where callbacks have been registered with it.
+    `finish` is called with the exit status after the script, its threads and its exit handlers, `interrupted` before the traceback of a
+    Ctrl-C that nobody has caught. Give `importer` instead of `policy` and `cache` where callbacks have been registered with it.
     """
     if importer is None:
         importer = Importer(Compiler(hooks, policy or Policy(), cache or CodeCache(None)))
-    return Launcher(target, importer, finish).run()
+    return Launcher(target, importer, finish, interrupted).run()
 
 
 class Launcher:
     """One run of a target."""
 
-    def __init__(self, target: Target, importer: Importer, finish: Callable[[int], None] | None = None) -> None:
+    def __init__(
+        self,
+        target: Target,
+        importer: Importer,
+        finish: Callable[[int], None] | None = None,
+        interrupted: Callable[[], None] | None = None,
+    ) -> None:
         self.target = target
         self.importer = importer
         self.finish = finish
+        self.interrupted = interrupted
         self.status = 0
         self.command = target.command()
         self._pid = os.getpid()
@@ -106,6 +114,8 @@ class Launcher:
             return 0
         interrupted = isinstance(error, KeyboardInterrupt)
         self.status = INTERRUPTED if interrupted else 1
+        if interrupted and self.interrupted is not None:
+            self.interrupted()
         _print_uncaught(error)
         _forget_file(main)
         del error

@@ -97,7 +97,7 @@ def record(
         if not options.quiet:
             _warn(said)
 
-    return run_target(target, hooks, importer=importer, finish=finish)
+    return run_target(target, hooks, importer=importer, finish=finish, interrupted=session.interrupted)
 
 
 def _importer(hooks: RecordHooks, options: RecordOptions) -> Importer:

@@ -414,7 +414,7 @@ class RecordSession:
         # Which loops had begun by then is where a replay, which meets no Ctrl-C, has to end.
         interrupted: dict[str, dict[str, int]] = {}
         if error == KeyboardInterrupt.__name__:
-            interrupted["entries"] = {key: n - (key == self._not_begun) for key, n in self.runtime.entries.items()}
+            interrupted["entries"] = self._begun_so_far()
         self.writer.event(
             "activation",
             loop=activation.probe.key,
@@ -430,6 +430,20 @@ class RecordSession:
             ticks=[round(t, 6) for t in ticks[:100_000]] if slow else [],
             **interrupted,
         )
+
+    def _begun_so_far(self) -> dict[str, int]:
+        """How often each loop has begun."""
+        return {key: count - (key == self._not_begun) for key, count in self.runtime.entries.items()}
+
+    def interrupted(self) -> None:
+        """A Ctrl-C is about to end the script: note how far it has come. Never raises."""
+        if self._stopped:
+            return
+        try:
+            self._joiner.flush()
+            self.writer.event("interrupted", outputs=self.outputs, entries=self._begun_so_far())
+        except Exception:
+            self._fail()
 
     def finish(self, status: int) -> None:
         """The script has ended with `status`: take the last snapshot, write what is pending, close the run."""

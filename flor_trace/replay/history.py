@@ -96,7 +96,7 @@ class History:
     """The activations, snapshots and functions of a run.
 
     `status` is None if the run was killed; then `last` is the last boundary that is known of it. `interrupted` counts the entries of
-    each loop when a loop was left by Ctrl-C, if one was.
+    each loop when a Ctrl-C came, if one did, and `outputs_interrupted` the output records if it ended the script.
     """
 
     activations: dict[ActivationKey, RecordedActivation] = field(default_factory=dict)
@@ -107,6 +107,7 @@ class History:
     status: int | None = None
     last: Boundary | None = None
     interrupted: Mapping[str, int] | None = None
+    outputs_interrupted: int | None = None
     _outputs: Callable[..., Iterable[Mapping[str, Any]]] = lambda first, last=None: ()
     _heads: dict[ActivationKey, list[int]] = field(default_factory=dict)
     _behind: dict[ActivationKey, int] = field(default_factory=dict)
@@ -130,6 +131,9 @@ class History:
             history.activations[activation.key] = activation
             if history.interrupted is None:
                 history.interrupted = event.get("entries")
+        for event in run.events("interrupted"):
+            history.outputs_interrupted = event["outputs"]
+            history.interrupted = history.interrupted or event["entries"]
         for event in run.events("functions"):
             history.ran.setdefault(event["loop"], set()).update(event["ran"])
         for event in run.events("module"):

@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from flor_trace.errors import UsageError
 from flor_trace.replay.avoid import Avoided
-from flor_trace.replay.history import ActivationKey, History, SnapshotRef
+from flor_trace.replay.history import ActivationKey, History, RecordedActivation, SnapshotRef
 from flor_trace.replay.interrupted import KEYBOARD_INTERRUPT
 from flor_trace.replay.link import Link
 from flor_trace.replay.moves import Mover
@@ -153,7 +153,7 @@ class ReplaySession:
         return min([size, *(h - activation.iteration for h in due)])
 
     def _entered(self, activation: Activation, frame: FrameType) -> bool:
-        self._stop_if_never_entered(activation)
+        self._stop_if_never_entered(activation, frame)
         key = (activation.probe.key, activation.entry)
         ref = self.history.snapshots.get(Boundary(*key, 0))
         if key in self._partition_of:
@@ -205,7 +205,7 @@ class ReplaySession:
             self._ended_between = self._ended_between and ref is None
             return base is None or not self._pass_by(activation, frame, base)
         if self._never_was(activation):
-            self._stop_here(activation)
+            self._stop_here(activation, frame)
         unit = self.unit
         assert unit is not None
         if not unit.is_over(activation.iteration):
@@ -243,7 +243,7 @@ class ReplaySession:
         if ends is not None and activation.iteration >= ends.iteration:
             return self._end_inside(activation, frame, ref)
         if self._never_was(activation):
-            self._stop_here(activation)
+            self._stop_here(activation, frame)
         self._verify_head(ref, frame, moving=False)
         if unit is not None and self._begins_inside(key) and unit.start_inner is not None:
             self.owned = self.owned or activation.iteration >= unit.start_inner.iteration
@@ -266,7 +266,7 @@ class ReplaySession:
 
     def _exited(self, activation: Activation, frame: FrameType) -> None:
         key = (activation.probe.key, activation.entry)
-        self._stop_if_interrupted(activation)
+        self._stop_if_interrupted(activation, frame)
         ref = self.history.snapshots.get(Boundary(*key, EXIT))
         if ref is not None and not activation.skipped:
             if key in self._partition_of:
@@ -360,39 +360,47 @@ class ReplaySession:
             self._finish_unit()
             self._end_process()
 
-    def _stop_here(self, activation: Activation) -> NoReturn:
+    def _stop_here(self, activation: Activation, frame: FrameType) -> NoReturn:
         """End where the recorded run has not come to: an iteration, or the exit of the loop."""
-        key, exiting = activation.probe.key, activation.exited
-        recorded = self.history.activations[(key, activation.entry)]
-        where = key if exiting else f"iteration {activation.iteration - 1} of {key}"
+        recorded = self.history.activations[(activation.probe.key, activation.entry)]
+        iteration = "" if activation.exited else f"iteration {activation.iteration - 1} of "
+        where = f"{iteration}the loop at {_place(frame)}"
         if recorded.error == KEYBOARD_INTERRUPT:
-            unit = self.unit.index if self.unit is not None and self.owned else None
-            text = f"the recorded run was interrupted by Ctrl-C in {where}: replay goes to the end of that, and no further"
-            if not recorded.counted:
-                text += " (how many of its fast iterations had begun is not known)"
-            self.link.tell("interrupted", unit=unit, loop=key, entry=activation.entry, outputs=recorded.outputs, text=text)
-            self._finish_unit()
-            self._end_process()
+            unknown = "" if recorded.counted else " (how many of its fast iterations had begun is not known)"
+            self._stop_interrupted(f"in {where}: replay goes to the end of that, and no further{unknown}", recorded)
         self._finish_unit()
         text = f"the recorded run was ended in {where}, by a cause that is not met again: what is above goes to the end of that"
         self.link.tell("failed", text=text)
         os._exit(0)
 
-    def _stop_if_never_entered(self, activation: Activation) -> None:
+    def _stop_if_never_entered(self, activation: Activation, frame: FrameType) -> None:
         """End where a loop is entered behind the place at which the recorded run was interrupted."""
         before, loop = self.history.interrupted, activation.probe.key
         if before is None or loop in self.history.demoted or activation.entry < before.get(loop, 0):
             return
-        for around in reversed(self.runtime.stack):
-            recorded = self.history.activations.get((around.probe.key, around.entry))
-            if recorded is not None and recorded.error == KEYBOARD_INTERRUPT:
-                self._stop_here(around)
+        around = (self.history.activations.get((each.probe.key, each.entry)) for each in reversed(self.runtime.stack))
+        recorded = next((each for each in around if each is not None and each.error == KEYBOARD_INTERRUPT), None)
+        if recorded is not None or self.history.outputs_interrupted is not None:
+            self._stop_interrupted(f"before it came to the loop at {_place(frame)}: replay goes no further", recorded)
 
-    def _stop_if_interrupted(self, activation: Activation) -> None:
+    def _stop_interrupted(self, where: str, around: RecordedActivation | None) -> NoReturn:
+        """End where a Ctrl-C has ended the recorded run: `around` this activation, or outside of all."""
+        self._tell_interrupted(where, around)
+        self._finish_unit()
+        self._end_process()
+
+    def _tell_interrupted(self, where: str, around: RecordedActivation | None) -> None:
+        outputs = around.outputs if around is not None else self.history.outputs_interrupted
+        loop, entry = around.key if around is not None else ("", 0)
+        unit = self.unit.index if self.unit is not None and self.owned else None
+        text = f"the recorded run was interrupted by Ctrl-C {where}"
+        self.link.tell("interrupted", unit=unit, loop=loop, entry=entry, outputs=outputs, text=text)
+
+    def _stop_if_interrupted(self, activation: Activation, frame: FrameType) -> None:
         """End where a loop comes to its exit that was interrupted before when recorded."""
         recorded = self.history.activations.get((activation.probe.key, activation.entry))
         if recorded is not None and recorded.error == KEYBOARD_INTERRUPT and not activation.skipped:
-            self._stop_here(activation)
+            self._stop_here(activation, frame)
 
     # -- moves --------------------------------------------------------------------------------------------------
 
@@ -453,8 +461,14 @@ class ReplaySession:
         self.mover.tell_withheld()
         killed_at_end = self.history.last == END_OF_RUN
         ended_early = self.unit is not None and self.unit.index != self.plan.units[-1].index
+        if self.history.outputs_interrupted is not None and status == 0 and not ended_early:
+            self._tell_interrupted("outside its loops: what replay shows goes on to the script's end", None)
+            killed_at_end = True
         self._finish_unit(broken=ended_early or (status != self.history.status and not killed_at_end))
         self.at_end()
         words = "".join(self._unowned_errors)
         self.link.tell("finished", status=None if killed_at_end else status, end=self.transcript.position(), words=words)
 
+
+def _place(frame: FrameType) -> str:
+    return f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"

@@ -82,7 +82,7 @@ def test_nothing_is_replayed_beyond_the_interruption(tmp_path: Path) -> None:
     lines = [f"@@ {epoch}" for epoch in range(begun)]
     assert replay.stdout.splitlines() in (lines, lines[:-1])
     assert replay.returncode == 0 and "replay exact" in replay.stderr, replay.stderr
-    assert "the recorded run was interrupted by Ctrl-C in" in replay.stderr
+    assert f"the recorded run was interrupted by Ctrl-C in iteration {begun - 1} of the loop at train.py:3: replay goes" in replay.stderr
 
 
 def test_an_interruption_that_the_script_catches(tmp_path: Path) -> None:
@@ -101,12 +101,31 @@ def test_an_interruption_in_a_loop_of_fast_steps(tmp_path: Path, steps: str, pau
     source = FAST.replace("STEPS", steps).replace("PAUSE", pause)
     recorded(tmp_path, source, "@700")
     log = replayed(tmp_path, source.replace("total += step", "total += step; print('@@', epoch, step)"))
-    assert "the recorded run was interrupted by Ctrl-C in" in log.stderr and "exact" in log.stderr
+    assert "the recorded run was interrupted by Ctrl-C " in log.stderr and "exact" in log.stderr
     noted, shown = (
         4000 * int(last[-2]) + int(last[-1])
         for last in (text.splitlines()[-1].split() for text in ((tmp_path / "last").read_text(), log.stdout))
     )
     assert noted <= shown <= noted + 50 and len(log.stdout.splitlines()) == shown + 1, log.stderr
+
+
+@pytest.mark.parametrize(
+    ("at", "where", "hindsight"),
+    [
+        (0, "before it came to the loop at train.py:5: replay goes no further", ["@@ waiting"]),
+        (1, "before it came to the loop at train.py:8: replay goes no further", ["@@ 0", "@@ 1", "@@ 2", "@@ waiting"]),
+        (2, "outside its loops: what replay shows goes on to the script's end", ["@@ 0", "@@ 1", "@@ 2"] * 2 + ["@@ waiting"]),
+    ],
+)
+def test_an_interruption_outside_the_loops(tmp_path: Path, at: int, where: str, hindsight: list[str]) -> None:
+    loop = "for n in range(3):\n    print('n', n, flush=True)\n"
+    source = "import time\n" + loop * at + "print('now', flush=True)\ntime.sleep(4)\n" + loop * (2 - at)
+    printed, status = recorded(tmp_path, source, "now")
+    assert status == -signal.SIGINT and len(printed.splitlines()) == 3 * at + 1
+    source = source.replace("time.sleep(4)", "print('@@ waiting')\ntime.sleep(4)")
+    replay = replayed(tmp_path, source.replace("    print(", "    print('@@', n)\n    print("))
+    assert replay.returncode == 0 and replay.stdout.splitlines() == hindsight, replay.stderr
+    assert f"the recorded run was interrupted by Ctrl-C {where}" in replay.stderr and "replay exact" in replay.stderr
 
 
 def test_as_far_as_the_recording_went() -> None:

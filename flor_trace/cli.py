@@ -316,6 +316,7 @@ def _doctor(words: list[str]) -> int:
     parser.add_argument("--run", action="store_true", help="also record its first seconds and replay a sample; its writes are kept away")
     parser.add_argument("--seconds", metavar="N", type=float, help="with --run: how many (20)")
     parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("-m", dest="module", action="store_true", help="FILE is the name of a module, as with python -m")
     parser.add_argument("file", metavar="FILE", help="the script")
     parser.add_argument("args", metavar="ARGS", nargs=argparse.REMAINDER, help="its arguments, for --run")
     namespace = parser.parse_args(words)
@@ -324,8 +325,10 @@ def _doctor(words: list[str]) -> int:
     from flor_trace.config import Options
     from flor_trace.doctor.command import doctor
 
-    store = Options({"store": namespace.store}).store
-    return doctor(namespace.file, namespace.args, store=store, run=namespace.run, seconds=namespace.seconds, as_json=namespace.json)
+    store, kind = Options({"store": namespace.store}).store, "module" if namespace.module else "file"
+    return doctor(
+        kind, namespace.file, namespace.args, store=store, run=namespace.run, seconds=namespace.seconds, as_json=namespace.json
+    )
 
 
 # -- the rest -----------------------------------------------------------------------------------------------------------

@@ -11,17 +11,18 @@ from typing import Any
 
 from flor_trace.doctor import dynamic, static, surroundings
 from flor_trace.doctor.findings import INEXACT, PERHAPS, Finding, as_text, grouped
-from flor_trace.doctor.sources import read_sources
+from flor_trace.doctor.sources import read_module_sources, read_sources
 from flor_trace.errors import UsageError
 
 NOTHING_FOUND, SOMETHING_INEXACT = 0, 3
 
 
-def doctor(script: str, args: list[str], *, store: str, run: bool, seconds: float | None, as_json: bool) -> int:
+def doctor(kind: str, script: str, args: list[str], *, store: str, run: bool, seconds: float | None, as_json: bool) -> int:
     """Tell what of a script will be inexact, and what to do about it.
 
     Args:
-        script: its file.
+        kind: "file" or "module".
+        script: its file, or the name of its module.
         args: its arguments, for `run`.
         store: where runs would be kept.
         run: also record and replay its first `seconds` (None: the default).
@@ -32,14 +33,14 @@ def doctor(script: str, args: list[str], *, store: str, run: bool, seconds: floa
     Raises:
         UsageError: the script cannot be read.
     """
-    if not os.path.isfile(script):
+    if kind == "file" and not os.path.isfile(script):
         raise UsageError(f"doctor: {script} is not a file")
-    sources, installed = read_sources(script)
+    sources, installed = read_sources(script) if kind == "file" else read_module_sources(script)
     findings = [*static.examine(sources, installed), *surroundings.examine(store)]
     figures: dict[str, Any] = {}
     if run:
         with tempfile.TemporaryDirectory(prefix="flor_doctor-") as folder:
-            more, figures = dynamic.examine(Path(folder) / "run", "file", script, args, seconds or dynamic.DEFAULT_SECONDS)
+            more, figures = dynamic.examine(Path(folder) / "run", kind, script, args, seconds or dynamic.DEFAULT_SECONDS)
         findings += more
     about = surroundings.facts(store)
     inexact = any(finding.grade == INEXACT for finding in findings)

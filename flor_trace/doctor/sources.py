@@ -29,13 +29,36 @@ def read_sources(script: str) -> tuple[list[Source], list[str]]:
     Raises:
         UsageError: the script cannot be read or parsed.
     """
-    folder = os.path.dirname(os.path.abspath(script))
-    path = [folder, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    return _read(script, "", _search_path(os.path.dirname(os.path.abspath(script))))
+
+
+def read_module_sources(name: str) -> tuple[list[Source], list[str]]:
+    """The same for what `python -m NAME` executes, without importing the packages that it is in.
+
+    Raises:
+        UsageError: there is no such module here, or it cannot be read or parsed.
+    """
+    path = _search_path(os.getcwd())
+    found = _find(name, path)
+    if found is not None and os.path.basename(found) == "__init__.py":
+        package = os.path.dirname(found)
+        found = os.path.join(package, "__main__.py") if os.path.basename(package) == name.rpartition(".")[2] else None
+        name = f"{name}.__main__" if found is not None else name
+    if found is None or not os.path.isfile(found):
+        raise UsageError(f"doctor: there is no module {name} in {os.getcwd()} or PYTHONPATH: call doctor where you would train")
+    return _read(os.path.relpath(found), name.rpartition(".")[0], path)
+
+
+def _search_path(folder: str) -> list[str]:
+    return [folder, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+
+
+def _read(script: str, package: str, path: list[str]) -> tuple[list[Source], list[str]]:
     policy = Policy()
     main = _parsed(script)
     if isinstance(main, str):
         raise UsageError(f"{script} {main}")
-    sources, installed, todo = [main], set[str](), list(_imported(main.tree, ""))
+    sources, installed, todo = [main], set[str](), list(_imported(main.tree, package))
     # Names that are imported from a module look like modules in it, and are found in its file again.
     seen, read = set[str](), {os.path.realpath(script)}
     while todo and len(sources) < MAX_MODULES:

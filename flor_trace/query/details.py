@@ -13,6 +13,8 @@ from flor_trace.store.reader import Run
 
 _OPAQUE = "(cannot be stored, and is not: replay makes its own, and uses no snapshot that depends on what has changed inside it)"
 
+_AS_GIVEN = {"module": ("-m",), "code": ("-c",)}
+
 
 def details(run: Run) -> dict[str, Any]:
     """A run's details as JSON values."""
@@ -33,6 +35,7 @@ def details(run: Run) -> dict[str, Any]:
         "versions": versions,
         "seed": start.get("seed"),
         "stopped": stopped["reason"] if stopped else None,
+        "kind": run.manifest.get("target_kind", "file"),
         "modules": [{"name": record["name"], "path": record["path"]} for record in run.events("module")],
         "main_loop": main,
         "loops": [{**loop.as_dict(), "line": places.get(key), "main": key == main} for key, loop in loops.items()],
@@ -55,7 +58,7 @@ def page(info: dict[str, Any]) -> str:
         ("run", info["id"]),
         ("name", info["name"] or ""),
         ("tags", " ".join(f"{key}={value}" for key, value in info["tags"].items())),
-        ("command", shlex.join([info["script"], *map(str, info["argv"])])),
+        ("command", shlex.join([*_AS_GIVEN.get(info["kind"], ()), info["script"], *map(str, info["argv"])])),
         ("directory", info["cwd"] or ""),
         ("status", status),
         ("began", text.moment(info["created"])),

@@ -9,7 +9,7 @@ import pytest
 from flor_trace.doctor import static, surroundings
 from flor_trace.doctor.findings import Finding, as_text
 from flor_trace.doctor.rules import RULES
-from flor_trace.doctor.sources import read_sources
+from flor_trace.doctor.sources import read_module_sources, read_sources
 from flor_trace.errors import UsageError
 
 FOUND = {
@@ -103,6 +103,22 @@ def test_names_imported_from_a_module_are_no_modules(tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text("from tools import a, b\nimport tools\n")
     sources, _ = read_sources(str(tmp_path / "train.py"))
     assert [Path(source.path).name for source in sources] == ["train.py", "tools.py"]
+
+
+def test_a_module_is_read_as_python_would_run_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "package"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise SystemExit('nothing is imported')\n")
+    (package / "train.py").write_text("from . import data\nfrom .data import load\n")
+    (package / "__main__.py").write_text("from . import train\n")
+    (package / "data.py").write_text("import numpy\ndef load(): ...\n")
+    monkeypatch.chdir(tmp_path)
+    names = {name: [Path(source.path).name for source in read_module_sources(name)[0]] for name in ("package.train", "package")}
+    assert names["package.train"] == ["train.py", "__init__.py", "data.py"]
+    assert names["package"][:1] == ["__main__.py"] and {"train.py", "data.py"} < set(names["package"])
+    for missing in ("package.missing", "missing"):
+        with pytest.raises(UsageError, match=f"no module {missing}"):
+            read_module_sources(missing)
 
 
 def test_the_repositorys_own_scripts_are_exact_as_far_as_is_seen() -> None:

@@ -23,6 +23,7 @@ from flor_trace.store.reader import Run
 EXAMINED_SECONDS = 120.0
 """A unit that took longer when recorded is not executed again unasked."""
 
+_WEIGHTY = ("operation", "entropy")
 _ORDER = ("operation", "entropy", "order", "collector", "clock", "network", "process", "identity")
 _MEANING = {
     "operation": "{what} ({where}, {times} times)",
@@ -122,6 +123,8 @@ def examined_causes(report: Report, execution: Execution, stretch: str) -> list[
     suspects = suspected(execution.seen)
     if execution.report.verdict != DIVERGED:
         if report.hindsight:
+            # That the clock is read does not tell against them.
+            suspects = suspected([item for item in execution.seen if item["kind"] in _WEIGHTY])
             return [f"these hindsight statements changed the state or its course, for without them {stretch} replays exactly: "
                     + ", ".join(report.hindsight) + " (--isolate undoes what each changes)", *suspects]  # fmt: skip
         return [f"the program does not give the same results each time: executed once more, {stretch} did not diverge", *suspects]
@@ -133,5 +136,5 @@ def examined_causes(report: Report, execution: Execution, stretch: str) -> list[
 def suspected(seen: Sequence[Mapping[str, Any]]) -> list[str]:
     """What a witness saw, as sentences, the likeliest first; clock and processes only if nothing weightier was seen."""
     ordered = sorted(seen, key=lambda item: _ORDER.index(item["kind"]))
-    strong = [item for item in ordered if item["kind"] in ("operation", "entropy")]
+    strong = [item for item in ordered if item["kind"] in _WEIGHTY]
     return [_MEANING[item["kind"]].format(**item) for item in (strong or ordered)[:SHOWN]]

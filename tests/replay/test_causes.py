@@ -6,12 +6,16 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from flor_trace.replay.causes import suspected
+from flor_trace.replay.again import Execution
+from flor_trace.replay.causes import examined_causes, suspected
+from flor_trace.replay.coordinator import Outcome
+from flor_trace.replay.report import Report
 from flor_trace.replay.unwritten import unwritten_memory
 from flor_trace.runtime import inputs
 from flor_trace.runtime.nondeterminism import why_nondeterministic
@@ -403,6 +407,17 @@ def test_what_was_seen_is_told_by_weight() -> None:
     assert suspected([clock, operation]) == ["put_ is nondeterministic (b.py:2, 1 times)"]
     order = {"kind": "order", "what": "graph", "where": "", "times": 1}
     assert [cause.split()[0] for cause in suspected([clock, order])] == ["graph", "the"]
+
+
+def test_a_clock_is_no_cause_where_the_statements_are() -> None:
+    clock = {"kind": "clock", "what": "time.time", "where": "a.py:1", "times": 90}
+    entropy = {"kind": "entropy", "what": "os.getrandom", "where": "b.py:2", "times": 1}
+    again = Execution(Report("exact", 3, 0, 0), Outcome(), [clock])
+    diverged = Report("diverged", 3, 0, 0, hindsight=["a.py:7"])
+    (cause,) = examined_causes(diverged, again, "iteration 2")
+    assert "a.py:7" in cause and "without them iteration 2 replays exactly" in cause
+    assert len(examined_causes(diverged, replace(again, seen=[clock, entropy]), "iteration 2")) == 2
+    assert any("clock" in cause for cause in examined_causes(Report("diverged", 3, 0, 0), again, "iteration 2"))
 
 
 def test_digests_of_data_files(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from flor_trace.query.opaque import opaque_objects
 from flor_trace.store import catalog
 from flor_trace.store.reader import Run
 
-_OPAQUE = "(cannot be stored, and is not: replay makes its own, and uses no snapshot that depends on what has changed inside it)"
+_OPAQUE = "(cannot be stored: replay makes its own. Results stay exact; where a snapshot depends on it, code is executed instead)"
 
 _AS_GIVEN = {"module": ("-m",), "code": ("-c",)}
 

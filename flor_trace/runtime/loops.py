@@ -383,7 +383,9 @@ class Activation:
         if self._shared:
             return -1
         if self._numbered_from is not None:
-            return _next_number(self.source) - self._numbered_from
+            # An exception may be that of what is numbered: then one more iteration has begun than was numbered.
+            unsure = not self.exhausted and sys.exc_info()[0] not in (None, KeyboardInterrupt)
+            return -1 if unsure else _next_number(self.source) - self._numbered_from
         if self._position is None or self._position < 0:
             return -1
         if self.exhausted:

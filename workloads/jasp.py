@@ -20,7 +20,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 SCALES = {
     "tiny": dict(epochs=3, utterances=288, blocks=1, repeat=2, width=48, batch_size=16, lr=1e-2),
-    "cpu": dict(epochs=5, utterances=3000, blocks=2, repeat=3, width=128, batch_size=16, lr=4e-3),
+    "cpu": dict(epochs=5, utterances=8000, blocks=2, repeat=3, width=128, batch_size=16, lr=4e-3),
     "gpu": dict(epochs=10, utterances=20000, blocks=10, repeat=5, width=256, batch_size=32, lr=1e-2),
     "paper": dict(epochs=4, utterances=280000, blocks=10, repeat=5, width=256, batch_size=32, lr=1e-2),
 }

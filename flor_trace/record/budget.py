@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from flor_trace.runtime.loops import Activation, LoopProbe
 
+# Loops further inside than this get no snapshots.
+DEEPEST = 2
 # What may be spent at once, before any time has passed, on the entries of outermost loops: without the snapshot at
 # its entry nothing of a loop can be jumped over. It is repaid out of the credit of this many seconds.
 ENTRY_ALLOWANCE_SECONDS = 0.3
@@ -140,7 +142,7 @@ class Budget:
     def entry_is_due(self, activation: Activation, depth: int, parent: Activation | None) -> bool:
         """Whether to snapshot the entry of an activation, which its exit snapshot and all jumps in it need."""
         self.why = ""
-        if depth > 2:
+        if depth > DEEPEST:
             return False
         if self.every is not None:
             if parent is None:
@@ -186,7 +188,7 @@ class Budget:
             if depth == 1:
                 return self._is_forced(activation, self.every) or self._no(EVERY)
             return depth == 2 and activation.seconds_per_iteration >= LONG_STEP_SECONDS
-        if depth > 2 or (depth == 2 and activation.seconds_per_iteration < LONG_STEP_SECONDS and not self._is_late(parent)):
+        if depth > DEEPEST or (depth == 2 and activation.seconds_per_iteration < LONG_STEP_SECONDS and not self._is_late(parent)):
             return False
         if depth == 2:
             ahead = max(2.0 * self._inside.longer(None, parent, self.cost), 1.0)  # its own exit is to be paid as well

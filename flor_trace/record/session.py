@@ -14,6 +14,7 @@ from time import perf_counter
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from flor_trace.record.budget import DEEPEST
 from flor_trace.record.decisions import CAPTURING, DISK, LONG, QUEUE, Decisions
 from flor_trace.record.diskbudget import DiskBudget
 from flor_trace.record.interference import Interference
@@ -91,6 +92,9 @@ class RecordSession:
             parent = self.runtime.stack[-2] if depth > 1 else None
             self._joiner.flush()
             activation.outputs = self.outputs
+            if depth > DEEPEST:
+                activation.unasked = True
+                return True
             boundary = Boundary(activation.probe.key, activation.entry, 0)
             if depth == 2:
                 self.budget.rhythm.happened()
@@ -146,7 +150,7 @@ class RecordSession:
         try:
             if seconds >= WORTH_NOTING_SECONDS or activation.data or not self.runtime.stack:
                 self._note_activation(activation, seconds)
-            if probe.demote_if_small():
+            if probe.demote_if_small(WORTH_NOTING_SECONDS) if activation.unasked else probe.demote_if_small():
                 self.writer.event("demoted", loop=probe.key)
             if len(probe.ran) != self._reported.get(probe.key, 0):
                 self._reported[probe.key] = len(probe.ran)
@@ -156,10 +160,9 @@ class RecordSession:
 
     def chunk(self, activation: Activation) -> int:
         """See `Driver`: about a millisecond's worth of iterations, aligned to forced snapshots."""
-        per_iteration = activation.seconds_per_iteration
-        if per_iteration <= 0.0 or per_iteration > 50e-6 or activation.iteration < 4:
+        if activation.iteration < 4:
             return 1
-        size = min(int(1e-3 / per_iteration) + 1, activation.size * 8)
+        size = activation.fast_chunk()
         every = self.budget.every
         if every is not None and len(self.runtime.stack) == 1:
             size = min(size, every - activation.iteration % every)

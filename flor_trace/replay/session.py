@@ -138,10 +138,9 @@ class ReplaySession:
     def chunk(self, activation: Activation) -> int:
         """See `Driver`: up to the next recorded snapshot or end of a unit; hot loops by the millisecond."""
         key = (activation.probe.key, activation.entry)
-        per_iteration = activation.seconds_per_iteration
-        if key in self._partition_of or per_iteration <= 0.0 or per_iteration > 50e-6:
+        if key in self._partition_of:
             return 1
-        size = min(int(1e-3 / per_iteration) + 1, activation.size * 8)
+        size = activation.fast_chunk()
         due = [h for h in self.history.heads(key) if h > activation.iteration][:1]
         recorded = self.history.activations.get(key)
         if recorded is not None and recorded.error == KEYBOARD_INTERRUPT and recorded.begun > activation.iteration:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 # A script may put others in their places, as tests do with `len`.
-from builtins import id, iter, len, max, min, next, range, type  # noqa: UP029
+from builtins import id, int, iter, len, max, min, next, range, type  # noqa: UP029
 from collections.abc import Iterator
 from itertools import chain, islice, repeat
 from operator import length_hint
@@ -19,6 +19,9 @@ from flor_trace.runtime.engine import Runtime
 # hint is also 0 after a change of size, where iteration has to raise.)
 _SIZED_ITERATORS = frozenset(id(type(items)) for items in (iter([]), iter(()), iter(""), iter(b"")))
 _RANGE_ITERATOR = type(iter(range(0)))
+
+# Iterations faster than this are handed out many at once.
+FAST_ITERATION_SECONDS = 50e-6
 
 # A loop whose executions are this short on average is not worth a boundary.
 DEMOTE_BELOW_SECONDS = 100e-6
@@ -127,7 +130,8 @@ class LoopProbe:
             return
         activation.release()
         activation.exited = True
-        self.runtime.driver.exited(activation, frame)
+        if not activation.unasked:
+            self.runtime.driver.exited(activation, frame)
 
     def leave(self) -> None:
         """End the activation, however it ended."""
@@ -143,13 +147,13 @@ class LoopProbe:
         if runtime.driver is not None:
             runtime.driver.left(activation, frame)
 
-    def demote_if_small(self) -> bool:
-        """Take the probe out of the way if its executions have turned out to be short."""
+    def demote_if_small(self, seconds: float = DEMOTE_BELOW_SECONDS) -> bool:
+        """Take the probe out of the way if its executions have turned out to be shorter than that in the mean."""
         if (
             self.demotable
             and self.active == 0
             and self.calls >= DEMOTE_AFTER_CALLS
-            and self.seconds < DEMOTE_BELOW_SECONDS * self.calls
+            and self.seconds < seconds * self.calls
         ):
             self.on = False
             self.demoted = True
@@ -213,6 +217,7 @@ class Activation:
         "started",
         "taken",
         "ticks",
+        "unasked",
     )  # fmt: skip
 
     def __init__(self, probe: LoopProbe, entry: int, frame_id: int) -> None:
@@ -229,6 +234,7 @@ class Activation:
         self.ticks: list[float] = []
         self.data: object = None
         self.outputs = 0
+        self.unasked = False  # the driver wants to know of its entry and its end only
         self.taken = 0  # how many iterations had begun when the loop was left; -1: not known
         self.source: Iterator[Any] | None = None
         self.stalled = 0.0  # seconds of ours within it, which its times leave out
@@ -316,7 +322,8 @@ class Activation:
             self._first = False
             if driver is None:
                 return self._rest()
-            driver.begun(self, sys._getframe(1))
+            if not self.unasked:
+                driver.begun(self, sys._getframe(1))
         else:
             if self._over():
                 self.exhausted = self._items is None or type(self._items) is not repeat
@@ -328,12 +335,19 @@ class Activation:
             self.seconds_per_iteration = (now - self.last) / self.size
             if self.size == 1:
                 self.ticks.append(now - self.last)
-            if not driver.head(self, sys._getframe(1)):
+            if not self.unasked and not driver.head(self, sys._getframe(1)):
                 raise StopIteration
             self.last = perf_counter()
         assert driver is not None
-        self.size = driver.chunk(self)
+        self.size = self.fast_chunk() if self.unasked else driver.chunk(self)
         return self._hand_out(self.size)
+
+    def fast_chunk(self) -> int:
+        """About a millisecond's worth of iterations, where they are fast; else one."""
+        per_iteration = self.seconds_per_iteration
+        if per_iteration <= 0.0 or per_iteration > FAST_ITERATION_SECONDS:
+            return 1
+        return min(int(1e-3 / per_iteration) + 1, self.size * 8)
 
     def _hand_out(self, size: int) -> Iterator[Any]:
         if self._range is not None:

@@ -28,10 +28,12 @@ class Notes:
         self.skips: dict[str, str] = {}
         self.taken: list[int] = []
         self.interrupted_at = -1
+        self.deepest = 9
 
     def entered(self, activation: Activation, frame: FrameType) -> bool:
         self.seen.append(("enter", activation.probe.key, activation.entry))
         kind = self.skips.get(activation.probe.key)
+        activation.unasked = activation.probe.runtime.stack[self.deepest :] != []
         if kind is None:
             return True
         activation.exhausted = kind == "exhausted"
@@ -163,6 +165,20 @@ def test_how_many_iterations_of_a_while_had_begun(end: str, size: int) -> None:
 def test_an_iteration_whose_item_could_not_be_had_has_begun(size: int) -> None:
     source = "def f():\n for _, x in enumerate(1 // (5 - n) for n in range(9)): pass\ntry: f()\nexcept ZeroDivisionError: pass\n"
     assert run(source, notes := Notes(size)) and notes.taken == [6 if size == 1 else -1]
+
+
+@pytest.mark.parametrize("iterable", ITERABLES)
+def test_a_driver_is_not_asked_within_loops_that_it_leaves_alone(iterable: str) -> None:
+    source = f"for epoch in range(2):\n  for x in {iterable}:\n    emit(x)\n  else:\n    emit('end')\n  n = 0\n  while n < 3: n += 1\n"
+    notes = Notes()
+    notes.deepest = 1
+    emitted, _, _ = run(source, notes)
+    plain: list[Any] = []
+    exec(source, {"emit": plain.append})
+    assert emitted == plain
+    inner = [seen for seen in notes.seen if seen[1] != "m:<module>:0"]
+    assert {seen[0] for seen in inner} == {"enter", "left"} and len(inner) == 8
+    assert notes.taken[1:-1:2] == [3, 3]
 
 
 def test_a_list_that_changes_is_counted() -> None:
@@ -308,7 +324,7 @@ def test_the_exit_lies_before_else(loop: str) -> None:
 def test_builtins_that_the_script_replaces_are_not_those_of_the_probes() -> None:
     source = (
         "import builtins\n"
-        "names = ('id', 'iter', 'len', 'max', 'min', 'next', 'range', 'type')\n"
+        "names = ('id', 'int', 'iter', 'len', 'max', 'min', 'next', 'range', 'type')\n"
         "saved = {name: getattr(builtins, name) for name in names}\n"
         "for name in names: setattr(builtins, name, None)\n"
         "try:\n"

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 
 from flor_trace.record.decisions import BEAT, CREDIT, EARLY, EVERY, INNER, SHORT
 from flor_trace.record.rhythm import Rhythm
-from flor_trace.record.worth import LoopsInside, is_worth_skipping, mean_seconds
+from flor_trace.record.worth import WORTH_SKIPPING_SECONDS, LoopsInside, is_worth_skipping, mean_seconds
+from flor_trace.runtime.loops import DEMOTE_BELOW_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,6 +57,15 @@ SHORT_ITERATION_SECONDS = 0.002
 # Nor does it take snapshots around loops that have proved, this many times, to be shorter than that.
 SEVERAL_CALLS = 16
 NOT_WORTH_SKIPPING_SECONDS = 0.001
+
+# What the boundaries of one execution of a loop cost, and which share of what `--overhead` allows those of one short loop may take.
+BOUNDARIES_SECONDS = 45e-6
+BOUNDARIES_SHARE = 0.1
+
+# A loop may grow longer in the first seconds of a run (a list that fills, a buffer of samples); until then only those go whose
+# boundaries are a large part of them.
+SETTLED_SECONDS = 20.0
+BURDENED_BELOW_SECONDS = 3e-4
 
 # A script without arrays may have short loops only: the entries of those that it begins with are passed by, since the first
 # snapshot costs more than a loop of a million trivial iterations may.
@@ -100,6 +110,7 @@ class Budget:
         self._beat = -1  # the last iteration with a snapshot at its head for what was expected in it
         self._heads = 0
         self._last_head = 0.0
+        self._unpaired = False  # the longest loop inside has gone without a pair since the last head
         self.forced_iteration = 0
         self.forced_at = 0.0
         self.started = self.last = clock()
@@ -169,6 +180,11 @@ class Budget:
         if seconds is not None and not is_worth_skipping(seconds, self.cost):
             return self._no(SHORT)
         longer = self._inside.longer(probe, parent, self.cost)
+        due = self._pair_is_afforded(probe, parent, seconds, longer)
+        self._unpaired = self._unpaired or not (due or longer)
+        return due
+
+    def _pair_is_afforded(self, probe: LoopProbe, parent: Activation, seconds: float | None, longer: int) -> bool:
         # A run of one epoch has no other entry, and nothing is saved up when it comes to it; without it there are no jumps in that loop.
         first = seconds is None and parent.iteration == 0 and _has_arrays()
         minor = self._inside.longest(parent) <= MOST * (self.clock() - parent.started)
@@ -194,6 +210,9 @@ class Budget:
             ahead = max(2.0 * self._inside.longer(None, parent, self.cost), 1.0)  # its own exit is to be paid as well
             return self._affords(1.0, ahead, share=LESSER_SHARE if self.latency is None else 1.0)
         self.rhythm.head(activation, self.clock())
+        self.needs, self.had = self.cost, self.credit() + self._loan()
+        if self.had < self.needs:  # told in a microsecond, which matters where iterations are fast
+            return self._no(CREDIT)
         ahead = 2.0 * self._inside.longer(None, activation, self.cost)
         gap = self._gap()
         on_beat = gap > 0.0 and self.rhythm.is_on_beat
@@ -204,7 +223,8 @@ class Budget:
             due = self._affords(1.0, last=0.0) if behind else self._affords(2.0)
             self._beat = activation.iteration if on_beat and due else -1
         elif self._shares_the_run(ahead):
-            first = 2.0 if self._earns(self._inside.longest(activation)) else 0.0
+            # Where each iteration has its pair workers share a run without heads, since they skip to where they begin.
+            first = 2.0 if self._earns(self._inside.longest(activation)) and not self._unpaired else 0.0
             # For steps nothing is borrowed: what lies between two of them, at the start of a run, is executed as fast as it is shared.
             may_owe = not first and activation.seconds_per_iteration >= LONG_STEP_SECONDS
             due = self._affords(1.0, first, loan=self._loan() if may_owe else 0.0)
@@ -213,6 +233,7 @@ class Budget:
         if due:
             self._heads += 1
             self._last_head = self.elapsed()
+            self._unpaired = False
         return due
 
     def _gap(self) -> float:
@@ -253,6 +274,14 @@ class Budget:
         of one that is executed again as fast."""
         seconds = self.clock() - activation.started - activation.stalled
         return self.every is not None or is_worth_skipping(seconds, self.cost) or self._no(SHORT)
+
+    def demotes_below(self, probe: LoopProbe) -> float:
+        """Shorter executions, in seconds, are not worth their boundaries: where these are felt, all that never get a snapshot. Of a loop
+        that is seldom executed, replay should know when it was."""
+        felt = probe.calls * BOUNDARIES_SECONDS > BOUNDARIES_SHARE * self.overhead * self.elapsed()
+        if not felt or self.every is not None:
+            return DEMOTE_BELOW_SECONDS
+        return WORTH_SKIPPING_SECONDS if self.elapsed() > SETTLED_SECONDS else BURDENED_BELOW_SECONDS
 
     def _is_forced(self, activation: Activation, every: int) -> bool:
         """Whether `--every` wants a snapshot of this iteration of an outermost loop."""

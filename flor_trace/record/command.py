@@ -25,6 +25,7 @@ from flor_trace.runtime.native import LIBRARIES as NATIVE_LIBRARIES
 from flor_trace.runtime.output import Streams
 from flor_trace.runtime.probes import ProbeFactory
 from flor_trace.runtime.sources import Sources
+from flor_trace.runtime.tracker_reads import keep_reads
 from flor_trace.store import writer as store
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ def record(
     hooks = RecordHooks(runtime, ProbeFactory(runtime, sources.clock), writer)
     importer = _importer(hooks, options)
     importer.on_import("random", sources.watch_libraries)  # which takes 3 ms of a start
+    keep_reads(importer.on_import, runtime, sources)
     for library in initial.LIBRARIES:
         importer.on_import(library, lambda library=library: _note_initial(writer, library))  # type: ignore[misc]
     for library in NATIVE_LIBRARIES:

@@ -117,13 +117,14 @@ class RecordSession:
         """See `Driver`."""
         try:
             depth = len(self.runtime.stack)
-            boundary = Boundary(activation.probe.key, activation.entry, activation.iteration)
             if activation.data:
+                boundary = Boundary(activation.probe.key, activation.entry, activation.iteration)
                 if self.budget.head_is_due(activation, depth, self.runtime.stack[-2] if depth > 1 else None):
                     self._snapshot(boundary, frame)
                 else:
                     self._passed(boundary, self.budget.why)
             elif depth == 1 and self.budget.base_is_due(activation):
+                boundary = Boundary(activation.probe.key, activation.entry, activation.iteration)
                 activation.data = self._snapshot(boundary, frame, True)
         except Exception:
             self._fail()
@@ -150,7 +151,7 @@ class RecordSession:
         try:
             if seconds >= WORTH_NOTING_SECONDS or activation.data or not self.runtime.stack:
                 self._note_activation(activation, seconds)
-            if probe.demote_if_small(WORTH_NOTING_SECONDS) if activation.unasked else probe.demote_if_small():
+            if probe.demote_if_small(WORTH_NOTING_SECONDS if activation.unasked else self.budget.demotes_below(probe)):
                 self.writer.event("demoted", loop=probe.key)
             if len(probe.ran) != self._reported.get(probe.key, 0):
                 self._reported[probe.key] = len(probe.ran)

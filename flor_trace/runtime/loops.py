@@ -147,7 +147,7 @@ class LoopProbe:
         if runtime.driver is not None:
             runtime.driver.left(activation, frame)
 
-    def demote_if_small(self, seconds: float = DEMOTE_BELOW_SECONDS) -> bool:
+    def demote_if_small(self, seconds: float) -> bool:
         """Take the probe out of the way if its executions have turned out to be shorter than that in the mean."""
         if (
             self.demotable

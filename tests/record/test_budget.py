@@ -8,10 +8,11 @@ import pytest
 
 from flor_trace.query.budget import budget_page
 from flor_trace.record import budget as budgets
-from flor_trace.record.budget import LATENCY_SECONDS, LATENCY_SHARE, MANY_ITERATIONS, SEVERAL_CALLS, Budget
+from flor_trace.record.budget import BURDENED_BELOW_SECONDS, LATENCY_SECONDS, LATENCY_SHARE, MANY_ITERATIONS, SEVERAL_CALLS, Budget
 from flor_trace.record.decisions import CREDIT, INNER, SHORT
+from flor_trace.record.worth import WORTH_SKIPPING_SECONDS
 from flor_trace.runtime.engine import Runtime
-from flor_trace.runtime.loops import Activation, LoopProbe
+from flor_trace.runtime.loops import DEMOTE_BELOW_SECONDS, Activation, LoopProbe
 
 
 class Clock:
@@ -275,6 +276,29 @@ def test_forced_snapshots_leave_loops_out_that_are_short_again_and_again() -> No
     assert not budget.entry_is_due(inner, 2, outer)
     inner.probe.seconds = 1.0
     assert budget.entry_is_due(inner, 2, outer)
+
+
+def test_pairs_that_some_iterations_have_leave_enough_for_heads() -> None:
+    # What one iteration earns is a pair's cost, just so: each pair that can be afforded is taken before a head could be.
+    for seconds, cost in [(9.8, 0.048), (10.5, 0.0495)]:
+        heads = Recorded([seconds, 0.3], cost, epochs=11).heads
+        assert len(heads) >= 4
+        assert max(gaps([float(head) for head in heads])) <= 4
+
+
+def test_short_loops_keep_their_probes_only_where_these_are_not_felt() -> None:
+    clock = Clock()
+    probe = LoopProbe(Runtime(), "layers")
+    for seconds, calls, every, expected in [
+        (100.0, 1_000, None, DEMOTE_BELOW_SECONDS),  # 45 ms of 100 s
+        (100.0, 10_000, None, WORTH_SKIPPING_SECONDS),
+        (10.0, 1_000, None, BURDENED_BELOW_SECONDS),  # it may grow longer yet
+        (100.0, 10_000, 1, DEMOTE_BELOW_SECONDS),  # whatever it costs
+    ]:
+        clock.now = seconds
+        budget = Budget(0.01, every, clock)
+        budget.started, probe.calls = 0.0, calls
+        assert budget.demotes_below(probe) == expected
 
 
 def due_inside(latency: float | None, epoch_seconds: float, cost: float = 0.01, seconds: int = 300) -> list[float]:

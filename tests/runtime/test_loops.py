@@ -285,7 +285,7 @@ def test_small_loops_are_demoted_and_stay_right() -> None:
     class Timing(Notes):
         def left(self, activation: Activation, frame: FrameType) -> None:
             activation.probe.calls += 1
-            activation.probe.demote_if_small()
+            activation.probe.demote_if_small(loops.DEMOTE_BELOW_SECONDS)
 
     emitted, _, runtime = run(source, Timing())
     assert emitted == [3] * 100

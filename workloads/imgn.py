@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 
 SCALES = {
     "tiny": dict(epochs=4, images=320, classes=6, size=64, width=8, batch_size=16, lr=0.02, workers=1),
-    "cpu": dict(epochs=8, images=7200, classes=12, size=64, width=16, batch_size=32, lr=0.03, workers=1),
+    "cpu": dict(epochs=8, images=17200, classes=12, size=64, width=16, batch_size=32, lr=0.03, workers=1),
     "gpu": dict(epochs=8, images=100000, classes=200, size=224, width=64, batch_size=256, lr=0.04, workers=8),
     "paper": dict(epochs=8, images=1281167, classes=1000, size=224, width=64, batch_size=256, lr=0.04, workers=8),
 }

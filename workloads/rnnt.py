@@ -20,7 +20,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_se
 
 SCALES = {
     "tiny": dict(pairs=640, largest=99, width=48, layers=1, batch_size=32, lr=1e-2, patience=2, most=4),
-    "cpu": dict(pairs=5000, largest=999_999_999, width=96, layers=2, batch_size=64, lr=1.5e-3, patience=3, most=14),
+    "cpu": dict(pairs=14000, largest=999_999_999, width=96, layers=2, batch_size=64, lr=1.5e-3, patience=3, most=14),
     "gpu": dict(pairs=200_000, largest=10**12, width=1024, layers=4, batch_size=128, lr=1e-3, patience=3, most=30),
     "paper": dict(pairs=4_500_000, largest=10**12, width=1024, layers=8, batch_size=128, lr=1e-3, patience=3, most=8),
 }

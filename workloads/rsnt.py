@@ -20,7 +20,7 @@ import torch.nn as nn
 
 SCALES = {
     "tiny": dict(blocks=(1, 1, 1, 1), width=4, epochs=4, images=256, batch_size=16, lr=0.05),
-    "cpu": dict(blocks=(3, 4, 6, 3), width=8, epochs=12, images=1024, batch_size=64, lr=0.05),
+    "cpu": dict(blocks=(3, 4, 6, 3), width=8, epochs=13, images=2048, batch_size=64, lr=0.05),
     "gpu": dict(blocks=(3, 8, 36, 3), width=64, epochs=20, images=50000, batch_size=128, lr=0.1),
     "paper": dict(blocks=(3, 8, 36, 3), width=64, epochs=200, images=50000, batch_size=128, lr=0.1),
 }

@@ -29,7 +29,7 @@ parser.add_argument("--no-amp", action="store_true", help="compute in float32 th
 args = parser.parse_args()
 
 # steps between evaluations, batches per evaluation
-max_steps, eval_interval, eval_batches = {"tiny": (60, 15, 2), "cpu": (400, 20, 8)}.get(args.scale, (100_000, 1000, 50))
+max_steps, eval_interval, eval_batches = {"tiny": (60, 15, 2), "cpu": (800, 40, 8)}.get(args.scale, (100_000, 1000, 50))
 max_steps = args.max_steps or max_steps
 n_layer, n_head, width = {"tiny": (1, 2, 32), "cpu": (4, 4, 128), "gpu": (12, 12, 768), "paper": (12, 12, 768)}[args.scale]
 block, batch_size = {"tiny": (48, 16), "cpu": (64, 32), "gpu": (512, 16), "paper": (512, 16)}[args.scale]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,8 @@ def flordb_overhead(python: str, folder: Path, case: Case, args: tuple[str, ...]
     """Run the script once with FlorDB imported; raises Failed. `python` is an interpreter that has flordb and torch."""
     place = fresh(folder / PLACE)
     (place / case.script).write_text(_script(case, args))
-    for words in (("init", "-q"), ("add", case.script), ("-c", "user.name=bench", "-c", "user.email=", "commit", "-qm", "the script")):
-        (ran,) = beside([place], ("git", *words), _environment(python))
-        good(ran)
-    ran = good(run(place, case.script, python=python, env=_environment(python)))
+    in_repository(place, case.script, flordb_environment(python))
+    ran = good(run(place, case.script, python=python, env=flordb_environment(python)))
     stored = sum(path.stat().st_size for path in (place / ".flor").rglob("*") if path.is_file())
     return {"seconds": ran.seconds, "cpu": ran.cpu, "bytes": stored}
 
@@ -38,14 +37,21 @@ def flordb_replay(python: str, folder: Path, case: Case, args: tuple[str, ...]) 
     anchor, values = case.inner
     statement = f"flor.log('hindsight', ' '.join(map(str, ({values},))))"
     (place / case.script).write_text(insert(_script(case, args), anchor, statement))
-    (ran,) = beside([place], (python, "-m", "flordb", "replay", "--apply", "hindsight"), _environment(python), stdin=b"y\n")
+    (ran,) = beside([place], (python, "-m", "flordb", "replay", "--apply", "hindsight"), flordb_environment(python), stdin=b"y\n")
     good(ran)
-    found = _logged(good(run(place, "-c", ASK, python=python, env=_environment(python))))
+    found = _logged(good(run(place, "-c", ASK, python=python, env=flordb_environment(python))))
     truth = [line[3:] for line in (folder / "truth.inner").read_text().splitlines()]
     if not found:
         raise Failed(f"its replay ended after {ran.seconds:.1f} s without a value")
     right = sum(a == b for a, b in zip(found, truth, strict=False))
     return {"seconds": ran.seconds, "cpu": ran.cpu, "values": len(found), "right": right, "of": len(truth)}
+
+
+def in_repository(place: Path, script: str, env: Mapping[str, str]) -> None:
+    """Make a git repository of a folder, as FlorDB wants it; raises Failed."""
+    for words in (("init", "-q"), ("add", script), ("commit", "-qm", "the script")):
+        (ran,) = beside([place], ("git", *words), env)
+        good(ran)
 
 
 def _script(case: Case, args: tuple[str, ...]) -> str:
@@ -56,7 +62,8 @@ def _script(case: Case, args: tuple[str, ...]) -> str:
     return source.replace("import argparse\n", f"import argparse\nimport flordb as flor\nflor.log('script', '{case.script}')\n", 1)
 
 
-def _environment(python: str) -> dict[str, str]:
+def flordb_environment(python: str) -> dict[str, str]:
+    """What FlorDB needs around it; `python` is an interpreter that has it."""
     # FlorDB starts `python`, and commits, for which git wants a name.
     path = os.pathsep.join([str(Path(python).parent), os.environ.get("PATH", "")])
     names = {f"GIT_{role}_{what}": "bench" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}

@@ -1,22 +1,27 @@
 """`scripts/bench record`: what recording costs a training, beside what its user would do instead.
 
-Each round runs every variant of a workload once, in an order that is drawn, in processes of their own; ratios are taken within a round, and
-their medians told. Results are kept after each run, so that a bench that was interrupted goes on where it stopped.
+Each measurement is a pair: the plain training and a variant of it at the same time, each with all that it starts on a core of its own;
+the cores are exchanged from round to round. So both meet the same machine, and a writer in the background competes with the training
+that it serves. Ratios are taken within a pair, and their medians told. Results are kept after each pair, so that a bench that was
+interrupted goes on where it stopped.
 
-Variants: plain; recorded with the default budget; recorded with `--every 1`; `torch.save` of the same tensors after each epoch;
-`torch.distributed.checkpoint.async_save` of these after each epoch.
+Variants: recorded with the default budget; recorded with `--every 1`; `torch.save` of the same tensors after each epoch;
+`torch.distributed.checkpoint.async_save` of these after each epoch; FlorDB, which saves nothing by itself. The default budget gets all
+rounds, the others as many as `OTHERS` says.
 """
 
 from __future__ import annotations
 
 import json
-import random
+import os
 import statistics
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from measuring import fresh, machine, of_recording, run, write_section
+from flordb_peer import flordb_environment, in_repository
+from measuring import PYTHON, Ran, Started, at_once, environment, fresh, machine, of_recording, write_section
 
 # Each script trains `sys.argv[2]` epochs, calls `after(epoch, tensors)` at the end of each, and prints what `times` says at its end.
 HEAD = '''
@@ -47,10 +52,21 @@ def state(model, optimizer):
         flat.update({f"o{i}.{k}": v for k, v in slots.items() if hasattr(v, "shape")})
     return flat
 
-def done():
+def done(tensors=None):
     if future is not None:
         future.result()
-    print("@", time.perf_counter() - begin, saving)
+    took = time.perf_counter() - begin
+    print("@", took, saving, copying(tensors()) if tensors else 0.0)
+
+def copying(state):  # what any snapshot takes at least: reading all tensors, writing them into memory that is there already
+    import torch
+    there = [torch.zeros_like(t) for t in state.values()]
+    took = []
+    for _ in range(7):
+        start = time.perf_counter()
+        torch._foreach_copy_(there, list(state.values()))
+        took.append(time.perf_counter() - start)
+    return sorted(took)[3]
 '''
 
 TRAIN = '''
@@ -64,7 +80,7 @@ for epoch in range(epochs):
         loss = {loss}
         optimizer.zero_grad(); loss.backward(); optimizer.step()
     after(epoch, lambda: state(net, optimizer))
-done()
+done(lambda: state(net, optimizer))
 '''
 
 WORKLOADS: dict[str, tuple[int, str]] = {
@@ -103,53 +119,32 @@ for epoch in range(epochs):
     after(epoch, lambda: {"w1": w1, "w2": w2, "X": X, "Y": Y})
 done()
 '''),
-    "pure Python loops": (20, '''
+    "pure Python loops": (300, '''
 import random
 random.seed(0)
 table = {n: random.random() for n in range(5000)}
 for epoch in range(epochs):
-    for step in range(300):
+    for step in range(150):
         total = 0.0
-        for key in range(400):
-            total += table[key * 7 % 5000] * 0.5
+        for group in range(20):
+            for key in range(500):
+                total += table[(key * 7 + group) % 5000] * 0.5
         table[step] = total % 1.0
     after(epoch, lambda: table)
 done()
 '''),
 }  # fmt: skip
 
-VARIANTS = ("plain", "record", "record --every 1", "torch.save", "async_save")
+FLORDB = "FlorDB"
 NEEDS_TORCH = ("torch.save", "async_save")
+VARIANTS = ("record", "record --every 1", *NEEDS_TORCH, FLORDB)
+# Rounds of all variants but the first.
+OTHERS = 2
 
 
-def run_once(folder: Path, workload: str, variant: str, scale: float) -> dict[str, Any]:
-    """Run one variant of one workload; seconds, bytes, and what the recording says of itself."""
-    fresh(folder)
-    epochs, body = WORKLOADS[workload]
-    (folder / "train.py").write_text(HEAD + body)
-    mode = variant if variant in NEEDS_TORCH else "none"
-    words = ["train.py", mode, str(max(2, round(epochs * scale)))]
-    if variant.startswith("record"):
-        words = ["-m", "flor_trace", *variant.split(), "-q", *words]
-    ran = run(folder, *words)
-    if ran.status:
-        return {"failed": [ran.last_words]}
-    _, seconds, saving = ran.stdout.decode().split()[-3:]
-    found: dict[str, Any] = {"whole": ran.seconds, "seconds": float(seconds), "memory": ran.memory}
-    if mode != "none":
-        found["stall"] = float(saving)
-        found["bytes"] = sum(file.stat().st_size for file in folder.rglob("saved-*/*")) + sum(
-            file.stat().st_size for file in folder.glob("saved-*.pt")
-        )
-        found["snapshots"] = found["boundaries"] = int(words[-1])
-    if variant.startswith("record"):
-        found.update(of_recording(folder / ".flor"))
-    return found
-
-
-def bench(results: Path, rounds: int, scale: float, only: str | None) -> dict[str, Any]:
-    """All rounds that are not in the results yet; what is there was measured in the same way or is not used."""
-    setting = {"scale": scale, "version": 1}
+def bench(results: Path, rounds: int, scale: float, only: str | None, flordb: str | None) -> dict[str, Any]:
+    """All pairs that are not in the results yet; what is there was measured in the same way or is not used."""
+    setting = {"scale": scale, "version": 2}
     kept: dict[str, Any] = json.loads(results.read_text()) if results.exists() else {}
     if kept.get("setting") != setting:
         kept = {"setting": setting, "runs": {}}
@@ -157,18 +152,63 @@ def bench(results: Path, rounds: int, scale: float, only: str | None) -> dict[st
     with tempfile.TemporaryDirectory() as temporary:
         for number in range(rounds):
             for workload in WORKLOADS:
-                if only is not None and only not in workload:
-                    continue
-                torch_too = "import torch" in WORKLOADS[workload][1]
-                variants = [variant for variant in VARIANTS if torch_too or variant not in NEEDS_TORCH]
-                random.shuffle(variants)
-                for variant in variants:
+                for variant in variants_of(workload, number, flordb):
                     key = f"{workload} | {variant} | {number}"
-                    if key not in kept["runs"]:
-                        kept["runs"][key] = run_once(Path(temporary) / "run", workload, variant, scale)
+                    if (only is None or only in workload) and key not in kept["runs"]:
+                        kept["runs"][key] = pair(Path(temporary), workload, variant, number, scale, flordb)
                         results.write_text(json.dumps(kept, indent=1))
                         print(key, {k: round(v, 3) if isinstance(v, float) else v for k, v in kept["runs"][key].items()}, flush=True)
     return kept
+
+
+def variants_of(workload: str, number: int, flordb: str | None) -> list[str]:
+    """What is measured of a workload in round `number`."""
+    if number >= OTHERS:
+        return [VARIANTS[0]]
+    torch_too = "import torch" in WORKLOADS[workload][1]
+    return [each for each in VARIANTS if (torch_too or each not in NEEDS_TORCH) and (flordb or each != FLORDB)]
+
+
+def pair(base: Path, workload: str, variant: str, number: int, scale: float, flordb: str | None) -> dict[str, Any]:
+    """The plain training and a variant at once; seconds, bytes, and what a recording says of itself."""
+    epochs, body = WORKLOADS[workload]
+    words = ["train.py", "none", str(max(2, round(epochs * scale)))]
+    plain, other = (fresh(base / name) for name in ("plain", "other"))
+    for folder in (plain, other):
+        (folder / "train.py").write_text(HEAD + body)
+    python, env = PYTHON, environment()
+    if variant in NEEDS_TORCH:
+        words[1] = variant
+    elif variant == FLORDB:
+        python, env = str(flordb), flordb_environment(str(flordb))
+        (other / "train.py").write_text(f"import flordb as flor\nflor.log('script', 'train.py')\n{HEAD}{body}")
+        in_repository(other, "train.py", env)
+    else:
+        words = ["-m", "flor_trace", *variant.split(), "-q", *words]
+    cores = sorted(os.sched_getaffinity(0))[:2]
+    place = [cores[(number + turn) % 2 % len(cores)] for turn in (0, 1)]
+    # The same interpreter on both sides: FlorDB's may have another torch.
+    first = Started(plain, (python, "train.py", "none", words[-1]), place[0])
+    alone, ran = at_once([first, Started(other, (python, *words), place[1])], env)
+    if alone.status or ran.status:
+        return {"failed": [(ran if ran.status else alone).last_words]}
+    beside = {"plain": alone.seconds, "plain_memory": alone.memory, "copying": _told(alone)[2]}
+    return beside | _figures(other, variant, ran, epochs=int(words[-1]))
+
+
+def _figures(folder: Path, variant: str, ran: Ran, epochs: int) -> dict[str, Any]:
+    seconds, saving, _ = _told(ran)
+    found: dict[str, Any] = {"whole": ran.seconds, "seconds": seconds, "memory": ran.memory}
+    if variant in NEEDS_TORCH:
+        saved = [*folder.rglob("saved-*/*"), *folder.glob("saved-*.pt")]
+        return {**found, "stall": saving, "bytes": sum(file.stat().st_size for file in saved), "snapshots": epochs, "boundaries": epochs}
+    return found if variant == FLORDB else {**found, **of_recording(folder / ".flor")}
+
+
+def _told(ran: Ran) -> list[float]:
+    """What a script says at its end: its seconds, those in which it saved, and those that copying its tensors takes."""
+    (line,) = [line for line in ran.stdout.decode().splitlines() if line.startswith("@ ")]
+    return [float(word) for word in line.split()[1:]]
 
 
 def table(kept: dict[str, Any]) -> str:
@@ -178,48 +218,54 @@ def table(kept: dict[str, Any]) -> str:
         f"Measured {about['date']} by `scripts/bench record` on {about['cores']} cores ({about['cpu']}), {about['memory'] >> 30} GiB, "
         f"Linux {about['kernel']}, Python {about['python']}, torch {about['torch']}, one thread; load average at the "
         f"last start {about['load']}.",
-        "*Time* is that of the whole process over that of the plain run of the same round: median [lowest to highest]. *Stall* is what the "
-        "training thread itself counted, as a share of its time (for the others: what the saving call took). *Memory* is the peak of the "
-        "training process, staging slots included.",
+        "*Time* is that of the whole process over that of the plain run beside it, each on a core of its own: median [lowest to highest]. "
+        "*Stall* is what the training thread itself counted, as a share of its time (for the others: what the saving call took). *Copying* "
+        "is what the same tensors take to be copied into memory that is there already. *Memory* is the peak of the "
+        "training process, staging slots included, beside the plain one's.",
         "",
-        "| workload | variant | rounds | time | stall | stall per snapshot | snapshots / boundaries | bytes per snapshot | memory |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| workload | variant | pairs | time | stall | each snapshot | copying | snapshots / boundaries | bytes per snapshot | memory |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for workload in WORKLOADS:
-        by_variant = {variant: _runs_of(kept, workload, variant) for variant in VARIANTS}
-        for variant, runs in by_variant.items():
-            if runs:
-                lines.append(_row(workload, variant, runs, by_variant["plain"]))
+        for variant in VARIANTS:
+            if runs := _runs_of(kept, workload, variant):
+                lines.append(_row(workload, variant, runs))
     return "\n".join(lines) + "\n"
 
 
-def _runs_of(kept: dict[str, Any], workload: str, variant: str) -> dict[int, dict[str, Any]]:
-    found = {}
-    for key, result in kept["runs"].items():
-        *which, number = key.split(" | ")
-        if which == [workload, variant]:
-            found[int(number)] = result
-    return found
+def _runs_of(kept: dict[str, Any], workload: str, variant: str) -> list[dict[str, Any]]:
+    return [result for key, result in kept["runs"].items() if key.split(" | ")[:2] == [workload, variant]]
 
 
-def _row(workload: str, variant: str, runs: dict[int, dict[str, Any]], plain: dict[int, dict[str, Any]]) -> str:
-    good = {number: run for number, run in runs.items() if "failed" not in run}
+def _row(workload: str, variant: str, runs: list[dict[str, Any]]) -> str:
+    good = [run for run in runs if "failed" not in run]
     if not good:
-        return f"| {workload} | {variant} | 0 | does not run: {next(iter(runs.values()))['failed']} | | | | | |"
-    memory = f"{statistics.median(run['memory'] for run in good.values()) / 1e6:.0f} MB"
-    if variant == "plain":
-        seconds = statistics.median(run["whole"] for run in good.values())
-        return f"| {workload} | plain | {len(good)} | 1 ({seconds:.1f} s) | | | | | {memory} |"
-    ratios = sorted(run["whole"] / plain[number]["whole"] for number, run in good.items() if number in plain)
-    spread = f"{statistics.median(ratios):.3f} [{ratios[0]:.3f} to {ratios[-1]:.3f}]" if ratios else "-"
-    stall = statistics.median(run["stall"] / run["seconds"] for run in good.values())
-    each = statistics.median(run.get("median_stall", run["stall"] / max(run["snapshots"], 1)) for run in good.values())
-    size = statistics.median(run["bytes"] / max(run["snapshots"], 1) for run in good.values())
-    some = good[min(good)]
-    return (
-        f"| {workload} | {variant} | {len(good)} | {spread} | {100 * stall:.2f} % | {1000 * each:.1f} ms | {some['snapshots']} / "
-        f"{some['boundaries']} | {size / 1e6:.3g} MB | {memory} |"
-    )
+        return f"| {workload} | {variant} | 0 | does not run: {runs[0]['failed']} | | | | | | |"
+
+    def middle(of: Callable[[dict[str, Any]], float]) -> float:
+        return statistics.median(of(run) for run in good)
+
+    ratios = sorted(run["whole"] / run["plain"] for run in good)
+    memory = f"{middle(lambda run: run['memory']) / 1e6:.0f} ({middle(lambda run: run['plain_memory']) / 1e6:.0f}) MB"
+    cells = [
+        f"{workload} ({middle(lambda run: run['plain']):.0f} s)", variant, str(len(good)),
+        f"{statistics.median(ratios):.3f} [{ratios[0]:.3f} to {ratios[-1]:.3f}]",
+    ]  # fmt: skip
+    if "stall" not in good[0]:
+        return _cells([*cells, *[""] * 5, memory])
+    copying = middle(lambda run: run["copying"])
+    each = middle(lambda run: run.get("median_stall", run["stall"] / max(run["snapshots"], 1)))
+    cells += [
+        f"{100 * middle(lambda run: run['stall'] / run['seconds']):.2f} %", f"{1000 * each:.1f} ms",
+        f"{1000 * copying:.1f} ms" if copying else "",
+        f"{good[0]['snapshots']} / {good[0]['boundaries']}",
+        f"{middle(lambda run: run['bytes'] / max(run['snapshots'], 1)) / 1e6:.3g} MB", memory,
+    ]  # fmt: skip
+    return _cells(cells)
+
+
+def _cells(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 SECTION = "scripts/bench record"

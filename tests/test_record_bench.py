@@ -13,25 +13,36 @@ MACHINE = {"cpu": "X", "cores": 2, "memory": 8 << 30, "kernel": "6.9", "python":
 
 
 def kept() -> dict[str, object]:
-    plain = {"whole": 10.0, "seconds": 9.0, "memory": 100_000_000}
-    recorded = {**plain, "whole": 10.5, "stall": 0.09, "median_stall": 0.01, "bytes": 40_000_000, "snapshots": 4, "boundaries": 9}
+    recorded = {
+        "plain": 10.0, "plain_memory": 100_000_000, "copying": 0.004, "whole": 10.5, "seconds": 9.0, "memory": 120_000_000,
+        "stall": 0.09, "median_stall": 0.01, "bytes": 40_000_000, "snapshots": 4, "boundaries": 9,
+    }  # fmt: skip
+    peer = {name: recorded[name] for name in ("plain", "plain_memory", "copying", "whole", "seconds", "memory")}
     return {
         "machine": MACHINE,
         "runs": {
-            "NumPy only | plain | 0": plain,
-            "NumPy only | plain | 1": {**plain, "whole": 20.0},
             "NumPy only | record | 0": recorded,
-            "NumPy only | record | 1": {**recorded, "whole": 20.0},
+            "NumPy only | record | 1": {**recorded, "plain": 20.0, "whole": 20.0},
+            "NumPy only | FlorDB | 0": peer,
             "frozen backbone | async_save | 0": {"failed": ["no such function"]},
         },
     }
 
 
-def test_ratios_are_taken_within_a_round() -> None:
+def test_ratios_are_taken_within_a_pair() -> None:
     rows = record_bench.table(kept()).splitlines()
-    assert "| NumPy only | plain | 2 | 1 (15.0 s) | | | | | 100 MB |" in rows
-    assert "| NumPy only | record | 2 | 1.025 [1.000 to 1.050] | 1.00 % | 10.0 ms | 4 / 9 | 10 MB | 100 MB |" in rows
+    assert (
+        "| NumPy only (15 s) | record | 2 | 1.025 [1.000 to 1.050] | 1.00 % | 10.0 ms | 4.0 ms | 4 / 9 | 10 MB | 120 (100) MB |" in rows
+    )
+    assert "| NumPy only (10 s) | FlorDB | 1 | 1.050 [1.050 to 1.050] |  |  |  |  |  | 120 (100) MB |" in rows
     assert any(row.startswith("| frozen backbone | async_save | 0 | does not run: ['no such function']") for row in rows)
+    assert {row.count("|") for row in rows if row.startswith("|")} == {11}
+
+
+def test_what_is_measured_in_which_round() -> None:
+    assert record_bench.variants_of("NumPy only", 0, None) == ["record", "record --every 1"]
+    assert record_bench.variants_of("frozen backbone", 1, "python") == list(record_bench.VARIANTS)
+    assert record_bench.variants_of("frozen backbone", record_bench.OTHERS, "python") == ["record"]
 
 
 def test_the_page_keeps_its_other_sections(tmp_path: Path) -> None:

@@ -49,8 +49,13 @@ MOVE_UP = "\x1b[A"
 _LONGEST_LINE = 1 << 16
 _MOST_KEPT = 100
 _SPACES = re.compile(r" +")
-# A bar of tqdm, with or without a total: `loss:  30%|███   | 3/10 [00:03<00:10,  3.2it/s, acc=0.5]`.
-_BAR = re.compile(r"^.*?(?:\d+%\|.*?\| *[\d.kMG]+/[\d.kMG]+|\d+[a-zA-Z ]*) \[[\d:?]+(?:<[\d:?]+)?,[^\]]*\]")
+# A bar of tqdm, with or without a total: `loss:  30%|███   | 3/10 [00:03<00:10,  3.2it/s, acc=0.5]`, or a line with one of rich's:
+# `epochs ━━━━━━━╸          60% 0:00:07`.
+_BAR = re.compile(r"^.*?(?:\d+%\|.*?\| *[\d.kMG]+/[\d.kMG]+|\d+[a-zA-Z ]*) \[[\d:?]+(?:<[\d:?]+)?,[^\]]*\]|^.*[━╸╺]{5}.*$")
+# A column of rich's that is too wide goes on in the next line, below its beginning.
+_WRAPPED = " " * 10
+# What trackers say of themselves: where a run is kept, that it is offline, how it went. In a replay they are offline, and quiet.
+_OF_TRACKERS = re.compile(r"(?:wandb|swanlab|COMET \w+|\[neptune\] \[\w+ *\]|[\d/]+ [\d:]+ INFO (?:mlflow|alembic)\.[\w.]+): ?")
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
@@ -112,7 +117,7 @@ def split_lines(texts: Iterable[str]) -> Iterator[str]:
 def compare_output(recorded: Iterable[str], replayed: Iterable[str], nested: bool | None = None) -> OutputComparison:
     """Compare two outputs line by line, up to the first line that differs by more than the clock.
 
-    How often a progress bar is redrawn depends on the clock, so lines that hold nothing else are not paired.
+    How often a progress bar is redrawn depends on the clock, and what trackers say on where they write, so such lines are not paired.
 
     Args:
         recorded, replayed: the lines, as `split_lines` makes them.
@@ -133,7 +138,7 @@ def compare_output(recorded: Iterable[str], replayed: Iterable[str], nested: boo
             continue
         bars = False
         for reader in (old, new):
-            if reader.text is not None and (is_only_progress(reader.text) or (nested and not reader.text.strip())):
+            if reader.text is not None and (is_beside_the_run(reader.text) or reader.wraps() or (nested and not reader.text.strip())):
                 count += 1
                 if count <= _MOST_KEPT:
                     clock.append(_pair(old if reader is old else None, new if reader is new else None))
@@ -162,6 +167,11 @@ def mask(line: str) -> str:
     return _SPACES.sub(" ", shown).strip()
 
 
+def is_beside_the_run(line: str) -> bool:
+    """Whether a line shows nothing that the script computes: a progress bar, or what an experiment tracker says of itself."""
+    return is_only_progress(line) or _OF_TRACKERS.match(_ANSI.sub("", line)) is not None
+
+
 def is_only_progress(line: str) -> bool:
     """Whether a line, or a piece of one that ends in a carriage return, shows nothing but a progress bar."""
     if not line.strip():
@@ -185,12 +195,21 @@ class _Reader:
 
     def __init__(self, lines: Iterable[str]) -> None:
         self._lines = iter(lines)
+        self._above: str | None = None
+        self._wraps = self._below_wrapped = False
         self.index = 0
         self.text = next(self._lines, None)
 
     def advance(self) -> None:
+        self._above, self._below_wrapped, self._wraps = self.text, self._wraps, False
         self.index += 1
         self.text = next(self._lines, None)
+
+    def wraps(self) -> bool:
+        """Whether the line is what the progress bar above it had no room for."""
+        if self.text is not None and self._above is not None and _ANSI.sub("", self.text).startswith(_WRAPPED):
+            self._wraps = self._below_wrapped or _BAR.search(self._above) is not None
+        return self._wraps
 
 
 def _pair(old: _Reader | None, new: _Reader | None) -> LinePair:

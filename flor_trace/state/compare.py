@@ -229,8 +229,8 @@ class _Comparer:
             self._generators(x, y, link)
             return
         # How far a file has been written may depend on the clock, for a log of seconds grows by their digits.
-        # Nor is who holds a lock: a thread may have it for a moment.
-        written = kind in ("open file", "lock") and x[2][0] == y[2][0]
+        # Nor is who holds a lock: a thread may have it for a moment. Nor is how far a bar of rich has been drawn.
+        written = kind in ("open file", "lock", "task of rich") and x[2][0] == y[2][0]
         if not written and kind != "set" and x[2] != y[2] and marshal.dumps(x[2], 2) != marshal.dumps(y[2], 2):
             self._payloads(x, y, link)
         if a in self.recorded.buffers:

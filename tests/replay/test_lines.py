@@ -119,3 +119,28 @@ def test_nested_bars_move_the_cursor() -> None:
     once, twice = ("start\n" + inner * count + "\nend\n" for count in (1, 2))
     assert compare_output(once.split("\n"), twice.split("\n")).same
     assert not compare_output(["a", "", "b"], ["a", "b"]).same
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "wandb: Run data is saved locally in /home/me/wandb/offline-run-20260101_000000-abc\n",
+        "\x1b[34m\x1b[1mwandb\x1b[0m: \n",
+        "2026/01/02 03:04:05 INFO mlflow.tracking.fluent: Experiment with name 'demo' does not exist.\n",
+    ],
+)
+def test_what_trackers_say_of_themselves_is_not_the_scripts(line: str) -> None:
+    found = compare_output(["a\n", line, "b\n"], ["a\n", "b\n"])
+    assert found.same
+    assert found.clock_count == 1
+    assert not compare_output(["a\n", "my " + line], ["a\n"]).same
+
+
+def test_bars_of_rich_are_progress_with_what_they_had_no_room_for() -> None:
+    bar, wrapped, more = "Epoch 1/5 ━━━━━━━━╸━━━ 3/8 0:00:01 loss: 0.5\n", " " * 40 + "val: 0.25\n", " " * 40 + "acc: 0.9\n"
+    drawn = "\x1b[2K" + bar
+    for replayed in ([bar], [], [drawn, wrapped, more, drawn, wrapped, more]):
+        found = compare_output(["a\n", drawn, wrapped, more, "end\n"], ["a\n", *replayed, "end\n"])
+        assert found.same, found.first_difference
+    assert not compare_output(["a\n", wrapped], ["a\n"]).same
+    assert not compare_output([bar, "loss 0.5\n"], [bar]).same

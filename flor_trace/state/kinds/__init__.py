@@ -146,7 +146,7 @@ _OF_PYTHON = (
 )  # fmt: skip
 _ADAPTERS = {
     "typing": "type_hints", "numpy": "numpy", "numpy.random": "numpy_random", "torch": "torch", "pandas": "pandas", "PIL.Image": "pil",
-    "h5py": "h5py",
+    "h5py": "h5py", "rich.progress": "rich",
 }  # fmt: skip
 
 

@@ -34,7 +34,9 @@ def emit_object(w: Walker, obj: Any, token: int) -> Node:
     return ("object", w.type_cell(cls), None, (), w.attrs(obj, cls, keep_empty=True))
 
 
-def _emit_passing(volatile: frozenset[str]) -> Emit:
+def emit_passing(volatile: frozenset[str]) -> Emit:
+    """Emits objects without these attributes, which are neither compared nor restored."""
+
     def emit(w: Walker, obj: Any, token: int) -> Node:
         cls = type(obj)
         namespace = w.layout(cls).instance_dict(obj)
@@ -223,7 +225,7 @@ def register(reg: Registry) -> None:
     reg.base(BaseException, Handler(_emit_exception))
     reg.add(type, Handler(_emit_class, _class_atom, serial=True), subclasses=True)
     for name, volatile in VOLATILE.items():
-        reg.named[name] = Handler(_emit_passing(volatile))
+        reg.named[name] = Handler(emit_passing(volatile))
     for name, derived in _DERIVED.items():
         reg.named[name] = Handler(_emit_deriving(derived))
     for kind in (ObjectKind(), DerivingKind(), ExceptionKind(), ClassKind()):

@@ -45,6 +45,7 @@ from flor_trace.runtime.position import Boundary
 from flor_trace.runtime.probes import ProbeFactory
 from flor_trace.runtime.sources import DAMAGED, Sources, paired
 from flor_trace.runtime.tracked import tell_tracked
+from flor_trace.runtime.tracker_reads import keep_reads
 from flor_trace.state import rng
 from flor_trace.store.reader import Run
 
@@ -122,7 +123,7 @@ class Worker:
         """Execute the script; returns to the interpreter for its ordinary shutdown."""
         manifest = self._run.manifest
         gpu = os.environ.get(DEVICE_VARIABLE)
-        _restore_environment({**manifest["env"], **offline_environment(Path(self._spec["overlay"]))})
+        _restore_environment({**manifest["env"], **offline_environment(Path(self._spec["overlay"]), manifest["env"])})
         self._machine.prepare()
         self._keep_gpu(gpu, manifest["env"].get(DEVICE_VARIABLE))
         machine.set_for_c({k: v for k, v in self._spec.get("for_c", {}).items() if k not in manifest["env"]})
@@ -138,6 +139,7 @@ class Worker:
         guard_imports(importer.on_import, Path(self._overlay.scratch))
         wrote = with_room(self._runtime, self._session.wrote)
         tell_tracked(importer.on_import, self._runtime, wrote)
+        keep_reads(importer.on_import, self._runtime, self._sources)
         Streams().replay(wrote, manifest["tty"])
         serve_terminal_size(manifest["terminal"])
         guard.install(self._overlay)

@@ -10,11 +10,13 @@ from __future__ import annotations
 import _io
 import builtins
 import errno
+import functools
 import os
 import posix
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 from flor_trace.runtime.guarded import Guarded, GuardedFiles
@@ -123,6 +125,7 @@ def _patch_libraries(guard: GuardedFiles, exchanged: dict[int, Guarded]) -> None
         for name in ("lstat", "scandir"):
             if name in vars(globber):
                 _exchange(globber, name, staticmethod(getattr(os, name)))
+    _patch_defaults(getattr(sys.modules.get("tempfile"), "_TemporaryFileCloser", None), exchanged)
     datasource = sys.modules.get("numpy.lib._datasource")
     openers = getattr(getattr(datasource, "_file_openers", None), "_file_openers", None)
     if openers is not None and openers.get(None) is _io.open:
@@ -130,6 +133,15 @@ def _patch_libraries(guard: GuardedFiles, exchanged: dict[int, Guarded]) -> None
         _restore.append(lambda: openers.update({None: _io.open}))
     _patch_sqlite(guard)
     _restore.extend(wrap_loaded(_native_write, _native_read, _native_update))
+
+
+def _patch_defaults(owner: type | None, exchanged: dict[int, Guarded]) -> None:
+    """Exchange the functions where methods hold them as defaults of their arguments, as those of `tempfile` do that remove files."""
+    for method in [value for value in vars(owner).values() if isinstance(value, FunctionType)] if owner is not None else []:
+        before = method.__defaults__
+        if before:
+            method.__defaults__ = tuple(exchanged.get(id(value), value) for value in before)
+            _restore.append(functools.partial(setattr, method, "__defaults__", before))
 
 
 def _patch_sqlite(guard: GuardedFiles) -> None:

@@ -5,14 +5,23 @@ from __future__ import annotations
 import fcntl
 import functools
 import os
+import re
 import sys
 import types
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 
 def tracker_environment(scratch: Path) -> dict[str, str]:
     """Variables that keep experiment trackers from their servers and from the user's folders."""
+    return {**_fixed(scratch), **dict.fromkeys(_OF_MLFLOW, mlflow_store(Path(scratch) / "trackers"))}
+
+
+_OF_MLFLOW = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
+
+
+def _fixed(scratch: Path) -> dict[str, str]:
     trackers = Path(scratch) / "trackers"
     return {
         "WANDB_MODE": "dryrun",  # the older word for "offline"; when that is set, `transformers` says so as it is imported
@@ -21,8 +30,6 @@ def tracker_environment(scratch: Path) -> dict[str, str]:
         "WANDB_CONFIG_DIR": str(trackers / "wandb-config"),
         "WANDB_DATA_DIR": str(trackers / "wandb-data"),
         "WANDB_SILENT": "true",
-        "MLFLOW_TRACKING_URI": f"file://{trackers / 'mlflow'}",
-        "MLFLOW_REGISTRY_URI": f"file://{trackers / 'mlflow'}",
         "COMET_START_ONLINE": "0",
         "COMET_OFFLINE_DIRECTORY": str(trackers),
         "CLEARML_OFFLINE_MODE": "1",
@@ -33,10 +40,39 @@ def tracker_environment(scratch: Path) -> dict[str, str]:
     }
 
 
-def offline_environment(scratch: Path) -> dict[str, str]:
-    """Variables for trackers, and for compilers, where the kernel keeps them from the user's folders."""
+def mlflow_store(folder: Path) -> str:
+    """Where MLflow is to write: into a store of the kind that it uses by itself, since others draw other random numbers."""
+    version = _mlflow_version()
+    in_files = version is None or version < (3, 7)
+    return f"file://{folder / 'mlflow'}" if in_files else f"sqlite:///{folder / 'mlflow.db'}"
+
+
+def _mlflow_version() -> tuple[int, int] | None:
+    """Of the MLflow that would be imported, found without `importlib.metadata`, which imports much at a worker's start."""
+    for folder in sys.path:
+        try:
+            names = os.listdir(folder or ".")
+        except OSError:
+            continue
+        for name in names:
+            if match := re.fullmatch(r"mlflow(?:_skinny)?-(\d+)\.(\d+).*\.dist-info", name):
+                return int(match[1]), int(match[2])
+    return None
+
+
+def offline_environment(scratch: Path, recorded: Mapping[str, str]) -> dict[str, str]:
+    """Variables for trackers, and for compilers, where the kernel keeps them from the user's folders.
+
+    `recorded`: the environment of the recorded run; a tracker that was switched off stays so.
+    """
+    found = {**tracker_environment(scratch), **_compilers(scratch)}
+    if recorded.get("WANDB_MODE") == "disabled":
+        found["WANDB_MODE"] = "disabled"
+    return found
+
+
+def _compilers(scratch: Path) -> dict[str, str]:
     return {
-        **tracker_environment(scratch),
         # Compilers are other programs: what they read and write must be where both see it.
         "TORCHINDUCTOR_CACHE_DIR": str(Path(scratch) / "compiled" / "inductor"),
         "TRITON_CACHE_DIR": str(Path(scratch) / "compiled" / "triton"),
@@ -44,10 +80,10 @@ def offline_environment(scratch: Path) -> dict[str, str]:
     }
 
 
-_RANDOM_NAMES = ("MLFLOW_EXPERIMENT_ID", "MLFLOW_RUN_ID")
-# MLflow tells its child processes by these what it writes to; the numbers are drawn anew with each store.
+_OF_PROCESSES = ("MLFLOW_EXPERIMENT_ID", "MLFLOW_RUN_ID", "WANDB_SERVICE")
+# By these MLflow tells its child processes what it writes to, and W&B where its service listens.
 
-TRACKER_VARIABLES = frozenset([*offline_environment(Path()), *_RANDOM_NAMES])
+TRACKER_VARIABLES = frozenset([*_fixed(Path()), *_OF_MLFLOW, *_compilers(Path()), *_OF_PROCESSES])
 """Never part of a snapshot: in replay they have, by us or by the tracker, other values than were recorded."""
 
 

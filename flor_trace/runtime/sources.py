@@ -89,6 +89,15 @@ class Sources:
             return self._table.get(f) or self._miss(f)
         return self._miss(f)
 
+    def kept(self, name: str, f: Callable[..., Any]) -> Callable[..., Any]:
+        """`f`, but that its results, JSON-able builtins, are recorded and served under a name like those of known sources."""
+        inner = self._wrap(f, Source(name, plain=True))
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            return (f if self.mode == "off" or self._suspended else inner)(*args, **kwargs)
+
+        return call
+
     # -- modes --------------------------------------------------------------------------------------------------------
 
     def suspend(self) -> None:

@@ -8,10 +8,13 @@ name a server or a folder are given other values. The trackers' own documentatio
 from __future__ import annotations
 
 import functools
+import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+from flor_trace.runtime.offline import mlflow_store
 
 Forced = Mapping[str, Any]
 
@@ -19,9 +22,9 @@ Forced = Mapping[str, Any]
 def redirections(scratch: Path) -> dict[str, dict[str, Forced]]:
     """For each tracker the functions that reach a server or a folder, and the arguments that keep them from it."""
     folder = Path(scratch) / "trackers"
-    store = f"file://{folder / 'mlflow'}"
+    store = functools.partial(mlflow_store, folder)
     return {
-        "wandb": {"init": {"mode": "offline", "dir": str(folder)}},
+        "wandb": {"init": {"mode": _wandb_mode, "dir": str(folder)}},
         "mlflow": {
             "set_tracking_uri": {"uri": store},
             "set_registry_uri": {"uri": store},
@@ -37,6 +40,11 @@ def redirections(scratch: Path) -> dict[str, dict[str, Forced]]:
         },
         "swanlab": {"init": {"mode": "offline", "logdir": str(folder)}},
     }
+
+
+def _wandb_mode() -> str:
+    """A script or its user may have switched W&B off, which it then is in a replay, too."""
+    return "disabled" if os.environ.get("WANDB_MODE") == "disabled" else "offline"
 
 
 TRACKERS = tuple(redirections(Path()))
@@ -76,7 +84,7 @@ def exchange(library: str, owner: Any, name: str, original: Any, value: Any) -> 
 
 
 def _forcing(original: Callable[..., Any], forced: Forced) -> Callable[..., Any]:
-    """`original`, but that the arguments named in `forced` always have these values where it takes them."""
+    """`original`, but that the arguments named in `forced` always have these values, or what they return, where it takes them."""
     import inspect
 
     try:
@@ -88,7 +96,8 @@ def _forcing(original: Callable[..., Any], forced: Forced) -> Callable[..., Any]
 
     @functools.wraps(original)
     def call(*args: Any, **kwargs: Any) -> Any:
-        for name, value in forced.items():
+        for name, given in forced.items():
+            value = given() if callable(given) else given
             place = names.index(name) if name in names else -1
             if 0 <= place < len(args):
                 args = (*args[:place], value, *args[place + 1 :])

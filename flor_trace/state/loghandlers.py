@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import sys
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 _PREFIX = "logging:"  # of the names under which they are roots
+_INSTALLED_FOLDERS = ("site-packages", "dist-packages")
 
 
 def capture(is_user: Callable[[str], bool]) -> dict[str, Any]:
@@ -51,4 +54,14 @@ def _loggers() -> dict[str, logging.Logger]:
 
 def _is_of_library(name: str, is_user: Callable[[str], bool]) -> bool:
     package = name.partition(".")[0]
-    return package in sys.modules and not is_user(package)
+    return not is_user(package) if package in sys.modules else _is_installed(package)
+
+
+@cache
+def _is_installed(package: str) -> bool:
+    """Whether a package that nobody has imported is a library: others see to its logger sooner than it is imported, or instead of that."""
+    try:
+        spec = importlib.util.find_spec(package)
+    except (ImportError, ValueError):
+        return False
+    return spec is not None and any(folder in (spec.origin or "") for folder in _INSTALLED_FOLDERS)

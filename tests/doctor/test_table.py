@@ -37,7 +37,7 @@ OTHERWISE: dict[str, str] = {
     "another processor": IN_REPLAY,
     "data files that have changed": IN_REPLAY,
     "printed lines that depend on a clock": BY_TRYING,
-    "a tracker's own objects": BY_TRYING,
+    "another tracker's objects": BY_TRYING,
     "warnings shown once": BY_TRYING,
     "a run that was ended by Ctrl-C": IN_REPLAY,
     "a damaged recording": IN_REPLAY,

@@ -404,6 +404,12 @@ def test_modules_that_took_their_copy_earlier_are_guarded_too(here: Path, overla
     assert not (here / "x").exists()
 
 
+def test_temporary_files_are_removed_though_their_module_took_its_copy_earlier(overlay: Overlay) -> None:
+    with tempfile.NamedTemporaryFile() as file:  # the default of an argument of a method of `tempfile`
+        assert os.path.exists(file.name)
+    assert not os.path.exists(file.name)
+
+
 def test_forked_children_are_guarded(overlay: Overlay, here: Path) -> None:
     child = os.fork()
     if child == 0:
@@ -631,7 +637,7 @@ def test_landlock_refuses_writes_elsewhere_to_us_and_to_subprocesses(here: Path,
 def test_worker_environment(tmp_path: Path) -> None:
     from flor_trace.runtime.offline import offline_environment, socket_folder
 
-    variables = offline_environment(tmp_path)
+    variables = offline_environment(tmp_path, {})
     assert variables["WANDB_MODE"] == "dryrun" and variables["MLFLOW_TRACKING_URI"].startswith("file:///")
     deep = tmp_path / ("long" * 20)
     short, descriptor = socket_folder(deep)

@@ -139,6 +139,20 @@ def _loader_iterator(w: Walker, obj: Any, token: int) -> Node:
     return _node(kind, signature, (w.cell(sampler),))
 
 
+def _tracker_run(w: Walker, obj: Any, token: int) -> Node:
+    """A run of W&B: threads, and a connection to a process that has the rest (what scripts read of that: `runtime.tracker_reads`)."""
+    namespace = w.layout(type(obj)).instance_dict(obj) or {}
+    return _node(type_name(type(obj)), None, tuple([w.cell(namespace.get(name)) for name in ("_config", "summary")]))
+
+
+def _tracker_config(w: Walker, obj: Any, token: int) -> Node:
+    """What a script has configured its run of W&B with, and nothing of what W&B notes there."""
+    items = (w.layout(type(obj)).instance_dict(obj) or {}).get("_items")
+    if type(items) is dict:
+        w.volatile[id(items)] = frozenset({"_wandb"})
+    return _node(type_name(type(obj)), None, (w.cell(items),))
+
+
 def file_node(obj: Any) -> Node:
     """An open file."""
     return _node(type_name(type(obj)))
@@ -255,8 +269,11 @@ def register(reg: Registry) -> None:
         reg.add(cls, Handler(emit_running, serial=True))
     reg.add(functools._lru_cache_wrapper, Handler(_lru_cache, serial=True))
     reg.named["torch.utils.data.dataloader._BaseDataLoaderIter"] = Handler(_loader_iterator, serial=True)
+    reg.named["wandb.sdk.wandb_run.Run"] = Handler(_tracker_run, serial=True)
+    reg.named["wandb.sdk.wandb_config.Config"] = Handler(_tracker_config, serial=True)
     for name in ("subprocess.Popen", "multiprocessing.process.BaseProcess", "concurrent.futures._base.Executor",
-                 "torch.utils.tensorboard.writer.SummaryWriter", "multiprocessing.context.BaseContext"):  # fmt: skip
+                 "torch.utils.tensorboard.writer.SummaryWriter", "multiprocessing.context.BaseContext",
+                 "mlflow.tracking.fluent.ActiveRun", "mlflow.tracking.client.MlflowClient"):  # fmt: skip
         reg.named[name] = opaque
     reg.decoders["module"] = _import
     reg.kind(OpaqueKind())

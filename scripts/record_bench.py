@@ -84,28 +84,28 @@ done(lambda: state(net, optimizer))
 '''
 
 WORKLOADS: dict[str, tuple[int, str]] = {
-    "tiny-epoch CNN": (60, TRAIN.format(
+    "tiny-epoch CNN": (250, TRAIN.format(
         model="net = nn.Sequential(nn.Conv2d(1, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 32, 3), nn.ReLU(), nn.Flatten(), "
         "nn.Linear(32 * 576, 10))\noptimizer = torch.optim.SGD(net.parameters(), 0.01, momentum=0.9)",
         steps=8, data="randn(32, 1, 28, 28)", loss="nn.functional.cross_entropy(net(x), torch.arange(32) % 10)",
     )),
-    "transformer of 50 M, AdamW": (5, TRAIN.format(
+    "transformer of 50 M, AdamW": (4, TRAIN.format(
         model="layers = [nn.TransformerEncoderLayer(512, 8, 2048, batch_first=True, dropout=0.0) for _ in range(15)]\n"
         "net = nn.Sequential(nn.Embedding(6000, 512), *layers)\noptimizer = torch.optim.AdamW(net.parameters(), 1e-4)",
         steps=16, data="randint(0, 6000, (2, 64))", loss="net(x).square().mean()",
     )),
-    "30,000 objects": (15, TRAIN.format(
+    "30,000 objects": (30, TRAIN.format(
         model="class Node:\n    def __init__(self, n):\n        self.name, self.count, self.link = str(n), 0.5, None\n"
         "nodes = [Node(n) for n in range(15_000)]\nfor a, b in zip(nodes, nodes[1:]): a.link = b\n"
         "net = nn.Sequential(*[nn.Linear(32, 32) for _ in range(40)])\noptimizer = torch.optim.Adam(net.parameters())",
-        steps=60, data="randn(16, 32)", loss="net(x).square().mean()",
+        steps=300, data="randn(16, 32)", loss="net(x).square().mean()",
     )),
-    "frozen backbone": (15, TRAIN.format(
+    "frozen backbone": (25, TRAIN.format(
         model="frozen = nn.Sequential(*[nn.Linear(1024, 1024) for _ in range(20)]).requires_grad_(False)\nhead = nn.Linear(1024, 10)\n"
         "net = nn.Sequential(frozen, head)\noptimizer = torch.optim.Adam(head.parameters())",
         steps=30, data="randn(32, 1024)", loss="net(x).square().mean()",
     )),
-    "NumPy only": (40, '''
+    "NumPy only": (180, '''
 import numpy as np
 rng = np.random.default_rng(0)
 X, Y = rng.normal(size=(20_000, 64)), rng.normal(size=(20_000, 1))
@@ -119,7 +119,7 @@ for epoch in range(epochs):
     after(epoch, lambda: {"w1": w1, "w2": w2, "X": X, "Y": Y})
 done()
 '''),
-    "pure Python loops": (300, '''
+    "pure Python loops": (80, '''
 import random
 random.seed(0)
 table = {n: random.random() for n in range(5000)}
